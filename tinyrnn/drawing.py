@@ -246,63 +246,89 @@ def _ranks(boxes: list[Box]) -> list[int]:
 # ---- the file ---------------------------------------------------------------------------------------------
 
 
-def _drawn(layout: Layout) -> str:
-    """The text of the file."""
-    boxes, pitch = layout.boxes, _HEIGHT + _GAP_Y
-    level_of = {spot: place for place, level in enumerate(layout.levels) for spot in level}
-    right = max(place + width / 2 for place, width in zip(layout.x, layout.widths, strict=True))
-    lanes = len(layout.back)
-    top = _MARGIN + (_GAP_Y / 2 if any(level_of[box] == 0 for _, box in layout.back) else 0)
-    y = [top + pitch * level_of[spot] for spot in range(len(layout.x))]
-    labels = _labels(layout, y)
-    shift = _MARGIN - min([0.0, *(label[0] for label in labels.values())])
-    x = [place + shift for place in layout.x]
-    lines: list[str] = []
-    for (read, reader), path in layout.paths.items():
-        stroke = _STROKES["once" if boxes[read].once else "step"]
-        ends = sorted(dict.fromkeys(boxes[reader].reads), key=lambda one: _from(layout, one, reader))
-        ends = [one for one in ends if one < reader]
-        spread = min(22.0, (boxes[reader].width - 24) / max(1, len(ends)))
-        end = x[reader] + spread * (ends.index(read) - (len(ends) - 1) / 2)
-        at = f"M{x[read]:.1f},{y[read] + _HEIGHT:.1f}"
+class _Sheet:
+    """A layout upon its page: the place of each spot and label in pixels from the left and the top."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.boxes = layout, layout.boxes
+        level_of = {spot: place for place, level in enumerate(layout.levels) for spot in level}
+        self.top = _MARGIN + (_GAP_Y / 2 if any(level_of[box] == 0 for _, box in layout.back) else 0)
+        self.y = [self.top + (_HEIGHT + _GAP_Y) * level_of[spot] for spot in range(len(layout.x))]
+        self.labels = _labels(layout, self.y)
+        self.shift = _MARGIN - min([0.0, *(label[0] for label in self.labels.values())])
+        self.x = [place + self.shift for place in layout.x]
+        self.right = self.shift + max(
+            place + width / 2 for place, width in zip(layout.x, layout.widths, strict=True)
+        )
+
+    def line(self, read: int, reader: int) -> str:
+        """The line from a box to one below it that reads its value, through the points between them."""
+        x, y, path = self.x, self.y, self.layout.paths[read, reader]
         here, low = x[read], y[read] + _HEIGHT
+        at = f"M{here:.1f},{low:.1f}"
         for spot in path[1:]:
             is_last = spot == reader
-            there, high = (end, y[spot] - 6) if is_last else (x[spot], y[spot])
+            there, high = (self._end(read, reader), y[spot] - 6) if is_last else (x[spot], y[spot])
             bend = (high - low) * 0.55
             at += f" C{here:.1f},{low + bend:.1f} {there:.1f},{high - bend:.1f} {there:.1f},{high:.1f}"
             here, low = there, y[spot] + _HEIGHT
             at += "" if is_last else f" V{low:.1f}"
-        head = "once" if boxes[read].once else "step"
-        lines.append(f'<path d="{at}" stroke="{stroke}" marker-end="url(#{head})"/>')
-    for lane, (read, reader) in enumerate(sorted(layout.back, key=lambda pair: pair[0] - pair[1])):
-        aside = right + shift + _LANE * (lane + 1)
-        down = y[read] + _HEIGHT + _GAP_Y * 0.3 + 3 * (lane % 4)
+        head = "once" if self.boxes[read].once else "step"
+        return f'<path d="{at}" stroke="{_STROKES[head]}" marker-end="url(#{head})"/>'
+
+    def _end(self, read: int, reader: int) -> float:
+        """The place at which a line reaches its reader: those of all values that it reads, side by side."""
+        box = self.boxes[reader]
+        ends = [one for one in dict.fromkeys(box.reads) if one < reader]
+        ends.sort(key=lambda one: self.layout.x[self.layout.paths[one, reader][-2]])
+        spread = min(22.0, (box.width - 24) / max(1, len(ends)))
+        return self.x[reader] + spread * (ends.index(read) - (len(ends) - 1) / 2)
+
+    def feedback(self, lane: int, read: int, reader: int) -> str:
+        """The dashed line from a box up to a delay above it, right of everything."""
+        x, y = self.x, self.y
+        aside = self.right + _LANE * (lane + 1)
+        start, low = x[read] + 7, y[read] + _HEIGHT
+        down = low + _GAP_Y * 0.3 + 3 * (lane % 4)
         up = y[reader] - _GAP_Y * 0.45 - 3 * (lane % 4)
-        start = x[read] + 7
-        lines.append(
-            f'<path d="M{start:.1f},{y[read] + _HEIGHT:.1f} V{down:.1f} H{aside:.1f} V{up:.1f} '
+        return (
+            f'<path d="M{start:.1f},{low:.1f} V{down:.1f} H{aside:.1f} V{up:.1f} '
             f'H{x[reader]:.1f} V{y[reader] - 6:.1f}" stroke="{_STROKES["step"]}" stroke-dasharray="6 4" '
             'stroke-linejoin="round" marker-end="url(#step)"/>'
         )
-    shapes = [_box(box, x[i], y[i]) for i, box in enumerate(boxes)]
-    for i, (left, _, high, side) in labels.items():
-        look, anchor = "frame once" if boxes[i].once else "frame", "end" if side < 0 else "start"
-        shapes.append(
-            f'<rect x="{left + shift:.1f}" y="{high:.1f}" width="{_SMALL_LETTER * len(boxes[i].label):.1f}" '
-            f'height="13" fill="#ffffff" fill-opacity="0.8"/><text class="{look}" x="{x[i] + side:.1f}" '
-            f'y="{high + 10:.1f}" text-anchor="{anchor}">{_legal(boxes[i].label)}</text>'
+
+    def label(self, i: int) -> str:
+        """The shape of a box's value, upon a ground that lines shine through."""
+        left, _, high, side = self.labels[i]
+        look, anchor = "frame once" if self.boxes[i].once else "frame", "end" if side < 0 else "start"
+        text = self.boxes[i].label
+        return (
+            f'<rect x="{left + self.shift:.1f}" y="{high:.1f}" width="{_SMALL_LETTER * len(text):.1f}" '
+            f'height="13" fill="#ffffff" fill-opacity="0.8"/><text class="{look}" x="{self.x[i] + side:.1f}" '
+            f'y="{high + 10:.1f}" text-anchor="{anchor}">{_legal(text)}</text>'
         )
+
+    def width(self, notes: list[str]) -> float:
+        return max(
+            self.right + _MARGIN + _LANE * len(self.layout.back),
+            2 * _MARGIN + 6.6 * max(map(len, notes)),
+            *(label[1] + self.shift + _MARGIN / 2 for label in self.labels.values()),
+        )
+
+    @property
+    def bottom(self) -> float:
+        return self.top + (_HEIGHT + _GAP_Y) * len(self.layout.levels) - _GAP_Y + _MARGIN
+
+
+def _drawn(layout: Layout) -> str:
+    """The text of the file."""
+    sheet = _Sheet(layout)
     notes = ["the shape of a value is beside its line"]
-    notes += ["orange: once for a sequence"] if any(box.once for box in boxes) else []
+    notes += ["orange: once for a sequence"] if any(box.once for box in layout.boxes) else []
     notes += ["dashed: the value of steps before"] if layout.back else []
-    width = max(
-        right + shift + _MARGIN + _LANE * lanes,
-        2 * _MARGIN + 6.6 * max(map(len, notes)),
-        *(label[1] + shift + _MARGIN / 2 for label in labels.values()),
-    )
-    bottom = top + pitch * len(layout.levels) - _GAP_Y + _MARGIN
+    width, bottom = sheet.width(notes), sheet.bottom
     height = bottom + 15 * len(notes) + 8
+    back = sorted(layout.back, key=lambda pair: pair[0] - pair[1])  # the longest, outermost, last
     markers = [
         f'<marker id="{name}" viewBox="0 0 8 8" refX="2" refY="4" markerWidth="7" markerHeight="7" '
         f'orient="auto"><path d="M0,0 L8,4 L0,8 z" style="fill: {stroke}"/></marker>'
@@ -316,8 +342,10 @@ def _drawn(layout: Layout) -> str:
             f"<style>{_STYLE}</style>",
             f"<defs>{''.join(markers)}</defs>",
             '<rect width="100%" height="100%" fill="#ffffff"/>',
-            *lines,
-            *shapes,
+            *(sheet.line(read, reader) for read, reader in layout.paths),
+            *(sheet.feedback(lane, *pair) for lane, pair in enumerate(back)),
+            *(_box(box, sheet.x[i], sheet.y[i]) for i, box in enumerate(layout.boxes)),
+            *map(sheet.label, sheet.labels),
             *(
                 f'<text class="note" x="{_MARGIN}" y="{bottom + 15 * i + 10:.1f}">{_legal(note)}</text>'
                 for i, note in enumerate(notes)
@@ -325,12 +353,6 @@ def _drawn(layout: Layout) -> str:
             "</svg>\n",
         ]
     )
-
-
-def _from(layout: Layout, read: int, reader: int) -> float:
-    """The place from which a line comes down to its reader; feedback lines come down the middle."""
-    path = layout.paths.get((read, reader))
-    return layout.x[path[-2] if path else reader]
 
 
 # The left and the right end of a label, its height, and its side of the line that leaves its box.

@@ -33,7 +33,7 @@ def mutated(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
                 out[at : at + size] = rng.choice((b"\xff", b"\0", b"\x7f", b"9")) * size
             case 5:
                 other = rng.choice(others)
-                start = rng.randrange(len(other))
+                start = rng.randrange(max(len(other), 1))
                 out[at : at + rng.randrange(40)] = other[start : start + rng.randrange(40)]
             case 6:
                 out[at:at] = out[rng.randrange(len(out) + 1) :][: rng.randrange(60)]

@@ -118,6 +118,7 @@ def test_an_operation_that_is_no_layer_is_named_with_its_line():
         changed(**{NODE(i, "target"): "torch.ops.mine.op.default"}), "torch.ops.mine.op.default", "not known"
     )
     refused(changed(**{NODE(i, "target"): "torch.ops.higher_order.cond"}), "not known")
+    refused(changed(**{NODE(i, "target"): "a\n\x1b[2Jb"}), r"'a\n\x1b[2Jb'", "not known")
 
 
 def test_what_a_program_lacks_is_an_error():

@@ -66,7 +66,7 @@ from tinyrnn.onnx.symbols import (
 )
 from tinyrnn.progress import Progress
 from tinyrnn.values import Input, Rate, Value, read_by
-from tinyrnn.weights.spec import Array
+from tinyrnn.weights.spec import Array, shown
 
 TOLERANCE = 1e-4
 WINDOWS = ("conv1d", "conv2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
@@ -414,7 +414,7 @@ class _Attempt:
         return self.times[name]
 
     def error(self, text: str, op: Op | None = None) -> LoadError:
-        where = op and f"{op.where or 'the module'}: {op.name} of {op.module or 'the module'}: "
+        where = op and f"{op.where or 'the module'}: {shown(op.name)} of {op.module or 'the module'}: "
         return self.search.source.error(f"{where or ''}{text}")
 
     def net(self) -> Net:

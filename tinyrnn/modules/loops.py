@@ -178,36 +178,40 @@ class _Rolling:
 
         ``carried`` gets what comes from the step before, by number: its slot, and what it is at first.
         """
-        first, others = leaves[ONE], leaves[ONE + 1 :]
         absent = self.loops[k].steps[0][i] is None  # step 0 has no such operation
-        early = leaves[absent:ONE]
-        same = all(type(one) is type(first) for one in others)
-        if isinstance(first, Given) and same:
-            if all(one is first or np.array_equal(_array(one), first.array) for one in (*early, *others)):
+        read, first = leaves[absent:], leaves[ONE]
+        alike = all(type(one) is type(first) for one in leaves[ONE:])
+        if isinstance(first, Given) and alike:
+            if all(one is first or np.array_equal(_array(one), first.array) for one in read):
                 return first
             raise Unfit("other constants are read at each step, expected the same at all")
-        if all(one == first for one in (*early, *others)):
+        if all(one == first for one in read):
             return self.outside(first)
-        if isinstance(first, int) and list(leaves[-len(early) - 1 - len(others) :]) == list(
-            range(first - len(early), first + 1 + len(others))
+        if isinstance(first, int) and list(read) == list(
+            range(first - ONE + absent, first - ONE + len(leaves))
         ):
             return Now(first - ONE)
-        if isinstance(first, Ref) and same:
-            found = [self.owner.get(one.number, (None, 0)) for one in (first, *others)]
-            slot, step = found[0]
-            handed = slot and slot[0] == k and step == ONE - 1
-            fits = found == [(slot, step + t) for t in range(len(found))] and all(
-                self.stands(one, slot, t - handed) for t, one in enumerate(early, absent) if t or not handed
-            )
-            if slot and (handed or step == ONE) and fits:
-                if handed:
-                    if leaves[0] is None and i not in self.blank:
-                        raise Unfit(
-                            "its first step is another, expected a loop that does the same at each step"
-                        )
-                    carried[first.number] = slot, leaves[0]
-                return first
+        if isinstance(first, Ref) and alike and (source := self.source(leaves, k, absent)):
+            slot, handed = source
+            if handed:
+                if leaves[0] is None and i not in self.blank:
+                    raise Unfit("its first step is another, expected a loop that does the same at each step")
+                carried[first.number] = slot, leaves[0]
+            return first
         raise Unfit(UNLIKE)
+
+    def source(self, leaves: Sequence[Any], k: int, absent: bool) -> tuple[Any, bool] | None:
+        """The slot that all steps read, and whether that of the step before; None if there is none."""
+        found = [self.owner.get(one.number, (None, 0)) for one in leaves[ONE:]]
+        slot, step = found[0]
+        handed = bool(slot) and slot[0] == k and step == ONE - 1
+        fits = (
+            slot
+            and (handed or step == ONE)
+            and found == [(slot, step + t) for t in range(len(found))]
+            and all(self.stands(leaves[t], slot, t - handed) for t in range(max(absent, handed), ONE))
+        )
+        return (slot, handed) if fits else None
 
     def stands(self, one: Any, slot: Any, step: int) -> bool:
         """True if one is what the operation of a slot makes at a step before `ONE`."""

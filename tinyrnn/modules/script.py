@@ -15,6 +15,7 @@ import warnings
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -210,7 +211,8 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "items": lambda a: list(a.items()),
     "__range_length": lambda start, stop, step: len(range(start, stop, step)),
     "__derive_index": lambda i, start, step: start + i * step,
-    **{"Int": int, "Float": float, "Bool": bool},
+    **{"Int": int, "IntImplicit": int, "Float": float, "FloatImplicit": float},
+    **named("Bool is_nonzero", bool),
     **named(
         "NumToTensor to detach tensor scalar_tensor unchecked_unwrap_optional data ScalarImplicit alias "
         "clone type_as contiguous cpu Scalar item",
@@ -218,6 +220,18 @@ PLAIN: dict[str, Callable[..., Any]] = {
     ),
 }
 ALWAYS = {"__is__", "__isnot__", "append", "insert", "_set_item", "unchecked_unwrap_optional"}
+TEXTUAL = {*ALWAYS, "__contains__", "len", "list"}  # that take texts, too
+# What the code asks of a tensor's shape and dtype.
+TOLD: dict[str, Callable[..., Any]] = {
+    **named("size sym_size shape", lambda x, axis=None: list(x.shape) if axis is None else x.shape[axis]),
+    **named("dim ndim", lambda x: len(x.shape)),
+    "len": lambda x: x.shape[0],
+    "numel": lambda x: math.prod(x.shape),
+    "dtype": lambda x: next((code for code, one in DTYPES.items() if one == x.dtype), 6),
+    "is_floating_point": lambda x: "float" in x.dtype,
+}
+# Functions that take the number of a tensor.
+TAKEN = ["Int", "Float", "Bool", "item", "is_nonzero", "IntImplicit", "FloatImplicit", "ScalarImplicit"]
 # Functions that tell nothing here.
 SILENT = {
     **named("warn device layout set_grad_enabled type print memory_format", None),
@@ -231,6 +245,28 @@ SILENT = {
 
 
 # ---- the walk ----------------------------------------------------------------------------------------------
+
+
+def _convolution(args: list[Any], count: int) -> tuple[str, list[Any]]:
+    *args, turned, more, groups = args[:9]
+    if turned:
+        return f"conv_transpose{count}d", [*args[:5], more, groups, args[5]]
+    return f"conv{count}d", [*args, groups]
+
+
+def _filling(args: list[Any], _: int) -> tuple[str, list[Any]]:
+    x, index, value, *adds = args
+    if any(adds):
+        raise Unfit("adds to parts of a tensor (accumulate=True), expected torch.cat or a sum")
+    return "setitem", [x, tuple(slice(None) if one is None else one for one in index), value]
+
+
+# Operations that are others: of their arguments, and how many axes the second one's windows have.
+REWRITTEN: dict[str, Callable[[list[Any], int], tuple[str, list[Any]]]] = {
+    "convolution": _convolution,
+    "convolution_mode": lambda args, count: (f"conv{count}d", args),
+    "index_put": _filling,
+}
 
 
 class Script(Program):
@@ -352,31 +388,18 @@ class Script(Program):
         """Find the sizes of the inputs, of these ranks as far as nothing tells others, and the ports."""
         self.looped, self.kinds_fixed = False, fixed
         self.records.clear()
-        self.sized = {}
-        self.hinted = {}
-        ranks, hints = dict(ranks), iter(PRIMES[begin:])
+        self.sized, self.hinted = {}, {}
         self.dtypes = dict.fromkeys(self.inputs, "float32")
         for name, one in zip(self.inputs, self.examples, strict=False):
             self.hinted[name], self.dtypes[name] = one.shape, one.dtype
+        ranks, hints = dict(ranks), iter(PRIMES[begin:])
         for _ in range(MAX_TRIES):
-            for name in self.inputs:
-                told = self.told.get(name) or [None] * ranks.get(name, RANKS[0])
-                if len(self.hinted.get(name, ())) != len(told) and not self.examples:
-                    self.hinted[name] = tuple(one if type(one) is int else next(hints) for one in told)
-            self.notes = []
-            shapes = tuple(tuple(map(self.resolved, self.hinted[name])) for name in self.inputs)
+            shapes = self.guessed(ranks, hints)
             try:
                 first = self.interpreted(shapes)
                 break
             except Clash as clash:
-                own = next((name for name in self.inputs if self.shapes[name] is clash.got), None)
-                if own and isinstance(clash.wanted, str):
-                    self.dtypes[own] = clash.wanted
-                elif (
-                    own and own != self.inputs[0] and own not in self.told and ranks.get(own) != clash.wanted
-                ):
-                    ranks[own] = clash.wanted
-                elif self.examples or not self.learned([(clash.got, clash.wanted)]):
+                if not self.taught(clash, ranks):
                     raise
             except Raised:
                 if self.examples or not self.learned(self.notes[::-1]):
@@ -390,6 +413,26 @@ class Script(Program):
             self.looped = True
             first = self.record_of(tuple((one[0], 3, *one[1:]) for one in shapes))
         self.found(first)
+
+    def guessed(self, ranks: Mapping[str, int], hints: Iterator[int]) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs, as far as they are known by now."""
+        self.notes = []
+        for name in self.inputs:
+            told = self.told.get(name) or [None] * ranks.get(name, RANKS[0])
+            if len(self.hinted.get(name, ())) != len(told) and not self.examples:
+                self.hinted[name] = tuple(one if type(one) is int else next(hints) for one in told)
+        return tuple(tuple(map(self.resolved, self.hinted[name])) for name in self.inputs)
+
+    def taught(self, clash: Clash, ranks: dict[str, int]) -> bool:
+        """Learn of a clash: the dtype or the rank of an input, or a size."""
+        own = next((name for name in self.inputs if self.shapes[name] is clash.got), None)
+        if own and isinstance(clash.wanted, str):
+            self.dtypes[own] = clash.wanted
+        elif own and own != self.inputs[0] and own not in self.told and ranks.get(own) != clash.wanted:
+            ranks[own] = clash.wanted
+        else:
+            return not self.examples and self.learned([(clash.got, clash.wanted)])
+        return True
 
     def resolved(self, size: int) -> int:
         while size in self.sized:
@@ -574,59 +617,50 @@ class Script(Program):
         name = name.strip("_")
         if "packed_sequence" in name or "padded_sequence" in name:
             raise Unfit("packs a sequence by lengths, expected none in a file: use tinyrnn.from_torch")
-        if name == "convolution":
-            *args, turned, more, groups = args[:9]
-            count = len(self.shape_of(args[1]).shape) - 2
-            name = f"conv{'_transpose' * turned}{count}d"
-            args = [*args[:5], more, groups, args[5]] if turned else [*args, groups]
-        if name == "slice":
-            cut: list[Any] = [0, None, 1]
-            cut[: len(args[2:])] = args[2:]
-            start, end, step = cut
-            if start in (0, None) and (end is None or end > MOST) and step == 1:
-                return args[0]  # all of it
-        if name == "convolution_mode":
-            name = f"conv{len(self.shape_of(args[1]).shape) - 2}d"
-        known = mapped((args, kwargs), self.shape_of)
-        kinds = self.kind_of(name, *known)
-        if name == "select" and not writes and isinstance(args[0], Slot):
-            stack = self.makers.get(args[0].name)  # a state that was stacked comes back as it is
-            if (
-                stack
-                and stack.op == "stack"
-                and [*stack.args[1:], 0][0] == args[1]
-                and not {args[0].name} & self.written
-            ):
-                return stack.args[0][args[2]]
+        if name in REWRITTEN:
+            count = len(self.shape_of(args[1]).shape) - 2 if name.startswith("conv") else 0
+            name, args = REWRITTEN[name](args, count)
+        if not writes and (there := self.already(name, args)) is not None:
+            return there
         if not any(name in one for one in (SHAPES, FUNCTIONS, MAKES)):
             self.unknown = self.unknown or f"{self.place[0]}: {name} of {self.place[1] or 'the module'}"
-        shapes = shapes_of(name, *known)
-        results = []
-        for i, shape in enumerate(shapes):
+        known = mapped((args, kwargs), self.shape_of)
+        results, kind = [], self.kind_of(name, *known)
+        for i, shape in enumerate(shapes_of(name, *known)):
             results.append(f"t{len(self.shapes)}")
-            self.shapes[results[-1]] = Shape(shape, "int64" if i and name in ("max", "min") else kinds)
+            self.shapes[results[-1]] = Shape(shape, "int64" if i and name in ("max", "min") else kind)
         if name in KINDS and isinstance(args[-1], bool):
             self.orders.add(args[-1])
-        left = {key: one for key, one in kwargs.items() if one is not None and key not in MUTE}
-        if name == "to":
-            args = args[:1]
-        if name == "index_put":
-            x, index, value, *_ = args
-            called, args = "setitem", [x, tuple(slice(None) if one is None else one for one in index), value]
-        else:
-            called, args = function(name, args)
-        node = Node(called, args, left, results, *self.place, writes)
+        self.noted(name, args, kwargs, results, writes)
+        made = [Slot(one) for one in results]
+        return made if name in LISTS else made[0] if len(made) == 1 else tuple(made)
+
+    def already(self, name: str, args: list[Any]) -> Any:
+        """A value that an operation would make again: the whole of one, or one that was stacked; or None."""
+        if name == "slice":
+            start, end, step = [*args[2:], *(0, None, 1)[len(args[2:]) :]]
+            if start in (0, None) and (end is None or end > MOST) and step == 1:
+                return args[0]
+        if name == "select" and isinstance(args[0], Slot) and args[0].name not in self.written:
+            stack = self.makers.get(args[0].name)
+            if stack and stack.op == "stack" and [*stack.args[1:], 0][0] == args[1]:
+                return stack.args[0][args[2]]
+        return None
+
+    def noted(
+        self, name: str, args: list[Any], kwargs: Mapping[str, Any], results: list[str], writes: bool
+    ) -> None:
+        """Note an operation, and which values depend on the numbers of the inputs."""
+        kwargs = {key: one for key, one in kwargs.items() if one is not None and key not in MUTE}
+        called, args = function(name, args[:1] if name == "to" else args)
+        node = Node(called, args, kwargs, results, *self.place, writes)
         self.nodes.append(node)
         self.makers |= dict.fromkeys(results, node)
         read = {one.name for one in flat((args, kwargs)) if isinstance(one, Slot)}
-        if called not in program.FILLS and read & self.varying:
-            self.varying.update(results)
+        if read & self.varying and called not in program.FILLS:
+            self.varying.update(results, [args[0].name] if writes else ())
         if writes:
             self.written.add(args[0].name)
-            if read & self.varying:
-                self.varying.add(args[0].name)
-        made = [Slot(one) for one in results]
-        return made if name in LISTS else made[0] if len(made) == 1 else tuple(made)
 
     def kind_of(self, name: str, args: Any, kwargs: Any) -> str:
         """The dtype of a result."""
@@ -883,35 +917,34 @@ class Script(Program):
     def called(
         self, called: ast.expr, given: list[ast.expr], keywords: list[ast.keyword], env: Mapping[str, Any]
     ) -> Any:
+        """A call of a method, or of a function by its dotted name."""
         match called:
             case ast.Name(id="annotate" | "unchecked_cast") if len(given) == 2:
                 return self.value(given[1], env)
             case ast.Name(id="uninitialized"):
                 return None
-            case ast.Attribute(value=owner, attr=name):
-                base = self.value(owner, env)
-                target: Any = Path(f"{base.name}.{name}") if isinstance(base, Path) else (base, name)
+            case ast.Attribute(value=owner, attr=name) if isinstance(base := self.value(owner, env), Module):
+                call = partial(self.method, base, name)
+            case ast.Attribute(attr=name):
+                call = partial(self.by_name, self.attribute(base, name))
             case _:
-                target = self.value(called, env)
+                call = partial(self.by_name, self.value(called, env))
         args = [self.value(one, env) for one in given]
-        kwargs = {str(one.arg): self.value(one.value, env) for one in keywords}
-        if isinstance(target, tuple) and not isinstance(target, Path):
-            owner, name = target
-            if not isinstance(owner, Module):
-                raise Unfit(f"calls {shown(name)} of something that is no module")
-            return self.method(owner, name, args, kwargs)
+        return call(args, {str(one.arg): self.value(one.value, env) for one in keywords})
+
+    def by_name(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A function of the code, of `torch` or of Python."""
         if not isinstance(target, Path):
             raise Unfit("calls something that is no function")
         root, _, name = target.name.partition(".")
-        own = name.rpartition(".")[2]
         if self.frames:
             text, at = self.frames[-1]
-            told = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
-            self.place = (told or f"{shown(text.name)}:{at.lineno}", self.place[1])
+            line = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
+            self.place = (line or f"{shown(text.name)}:{at.lineno}", self.place[1])
         if root == "__torch__":
             return self.made(target.name, args, kwargs)
         if root in ("torch", "ops") and not name.startswith("quantized"):
-            return self.applied(own, args, kwargs)
+            return self.applied(name.rpartition(".")[2], args, kwargs)
         if not name and root in BUILTINS:
             return self.applied(BUILTINS[root], args, kwargs)
         if root == "getattr":
@@ -944,42 +977,29 @@ class Script(Program):
             raise Raised(f"the code raises {shown(str(args[-1]))}{why}: tell the shapes of inputs, shapes=")
         if name in SILENT:
             return SILENT[name]
-        x = args[0] if args else None
-        if isinstance(x, Slot):
-            shape, dtype = self.shapes[x.name].shape, self.shapes[x.name].dtype
-            match name:
-                case "size" | "sym_size" | "shape":
-                    return list(shape) if len(args) == 1 else shape[args[1]]
-                case "dim" | "ndim":
-                    return len(shape)
-                case "len":
-                    return shape[0]
-                case "numel":
-                    return math.prod(shape)
-                case "dtype":
-                    return next((code for code, one in DTYPES.items() if one == dtype), 6)
-                case "is_floating_point":
-                    return "float" in dtype
-                case "Int" | "Float" | "Bool" | "item" | "IntImplicit" | "FloatImplicit" | "ScalarImplicit":
-                    return PLAIN[name.removesuffix("Implicit")](self.number(x))
+        if args and isinstance(args[0], Slot):
+            if name in TOLD:
+                return TOLD[name](self.shape_of(args[0]), *args[1:])
+            if name in TAKEN:
+                args = [self.number(args[0])]
         if name in PLAIN and (name in ALWAYS or not any(isinstance(one, Slot) for one in args)):
-            if name in COMPARES:
-                both = [one if isinstance(one, list) else [one] for one in args]
-                self.notes += zip(*both, strict=False)
-            if name not in (*COMPARES, *ALWAYS, "__contains__", "len", "list") and any(
-                isinstance(one, str) for one in args
-            ):
-                return ""  # of a message
-            if name == "mul":
-                times = max([0, *(one for one in args if type(one) is int)])
-                self.spend(times * sum(len(one) for one in args if isinstance(one, (list, tuple))))
-            found = PLAIN[name](*args, **kwargs)
-            if type(found) is int and abs(found) > 1 << 64:
-                raise Unfit("computes a number that is too large")
-            return found
-        if name == "is_nonzero":
-            return bool(self.number(x))
+            return self.plain(name, args, kwargs)
         return self.op(name, args, kwargs)
+
+    def plain(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A function of numbers, lists or texts."""
+        if name in COMPARES:
+            both = [one if isinstance(one, list) else [one] for one in args]
+            self.notes += zip(*both, strict=False)
+        elif name not in TEXTUAL and any(isinstance(one, str) for one in args):
+            return ""  # of a message
+        if name == "mul":
+            times = max([0, *(one for one in args if type(one) is int)])
+            self.spend(times * sum(len(one) for one in args if isinstance(one, (list, tuple))))
+        found = PLAIN[name](*args, **kwargs)
+        if type(found) is int and abs(found) > 1 << 64:
+            raise Unfit("computes a number that is too large")
+        return found
 
 
 def build_net(

@@ -379,7 +379,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named(
         "batch_norm instance_norm layer_norm group_norm rms_norm clamp_min clamp_max to type_as softmax "
         "log_softmax cumsum logcumsumexp flip tril triu zeros_like ones_like empty_like full_like dropout "
-        "copy index_put gelu clone prelu detach contiguous weight_norm lift_fresh alias",
+        "copy setitem gelu clone prelu detach contiguous weight_norm lift_fresh alias",
         alike,
     ),
 }

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyrnn import frames, ops
 from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.importing import Unfit, Window, even, is_positive, weighted
-from tinyrnn.layers import (
-    Conv1d,
-)
+from tinyrnn.layers import Conv1d
 from tinyrnn.onnx.nodes import Call, Padded
 from tinyrnn.onnx.products import linear
 from tinyrnn.onnx.steps import stepped
@@ -21,7 +19,6 @@ from tinyrnn.onnx.symbols import (
     TIME,
     Axis,
     Product,
-    Sizes,
     Symbol,
     claim_rows,
     claim_time,
@@ -35,6 +32,8 @@ from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinyrnn.temporal import TimeAvgPool1d, TimeConv1d, TimeMaxPool1d, TimeUnfold
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array, shown
+
+_POINT = Window(1, 1, 1, (0, 0))  # of one number: no window at all
 
 
 def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[Window]:
@@ -55,26 +54,7 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[Window]:
         Window(*sizes, (pads[i], pads[count + i]))
         for i, sizes in enumerate(zip(kernel, strides, dilations, strict=True))
     ]
-    auto = get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        for i, window in enumerate(found):
-            claim_time(x, 2 + i)
-            size = None if has(x.axes[2 + i], TIME) else x.frame_axis(2 + i)
-            if size is None and window.stride > 1:
-                raise Unfit(
-                    f"auto_pad is {auto} over time with a stride, where it depends on the number of steps"
-                )
-            room = (
-                window.span - 1
-                if size is None
-                else (-(-size // window.stride) - 1) * window.stride + window.span - size
-            )
-            less, more = max(room, 0) // 2, max(room, 0) - max(room, 0) // 2
-            found[i] = window._replace(pads=(less, more) if auto == "SAME_UPPER" else (more, less))
-    elif auto == "VALID":
-        found = [window._replace(pads=(0, 0)) for window in found]
-    elif auto != "NOTSET":
-        raise Unfit(f"auto_pad is {shown(str(auto))}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+    found = _automatic(str(get("auto_pad", "NOTSET")), x, found)
     claim_rows(x)
     if frame_size(x.axes[0]) > 1:
         raise Unfit("the first axis is a part of each frame, expected the batch")
@@ -88,6 +68,32 @@ def windows(call: Call, x: Symbol, kernel: Sequence[int]) -> list[Window]:
         pads = (window.pads[0] + x.steps[0], window.pads[1] + x.steps[1])
         found[timed[0]] = window._replace(pads=pads)
     return found
+
+
+def _automatic(auto: str, x: Symbol, found: list[Window]) -> list[Window]:
+    """Windows with the padding that auto_pad tells: none, or so much that a stride alone makes them fewer."""
+    if auto == "NOTSET":
+        return found
+    if auto == "VALID":
+        return [window._replace(pads=(0, 0)) for window in found]
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        raise Unfit(f"auto_pad is {shown(auto)}, expected NOTSET, VALID, SAME_UPPER or SAME_LOWER")
+    padded = []
+    for axis, window in enumerate(found, 2):
+        claim_time(x, axis)
+        if not has(x.axes[axis], TIME):
+            size = x.frame_axis(axis)
+            room = (-(-size // window.stride) - 1) * window.stride + window.span - size
+        elif window.stride == 1:
+            room = window.span - 1
+        else:
+            raise Unfit(
+                f"auto_pad is {auto} over time with a stride, where it depends on the number of steps"
+            )
+        less = max(room, 0) // 2
+        more = max(room, 0) - less
+        padded.append(window._replace(pads=(less, more) if auto == "SAME_UPPER" else (more, less)))
+    return padded
 
 
 def _stepped(x: Symbol, axis: int, window: Window) -> Axis:
@@ -123,85 +129,100 @@ def _less(window: Window, steps: tuple[int, int]) -> Window:
     return window._replace(pads=pads)
 
 
+class _Filter(NamedTuple):
+    """The numbers of a convolution: (outputs, inputs / groups, kernel ...), and a bias of its outputs."""
+
+    weight: Any
+    bias: Array | None
+    groups: int
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        return int(self.weight.shape[1]) * self.groups
+
+    def weighted(self, layer: Any) -> Any:
+        """A layer that has these numbers."""
+        return weighted(layer, weight=self.weight, **({} if self.bias is None else {"bias": self.bias}))
+
+    def along(self, kind: type[Any], value: Value, found: list[Window]) -> Value:
+        """The value behind a convolution along axes of its frame."""
+        value, found = even(value, found)
+        more = {"groups": self.groups, "bias": self.bias is not None}
+        return self.weighted(kind(self.inputs, self.outputs, *_sizes(found), **more))(value)  # type: ignore[no-any-return]
+
+
+def _sizes(found: list[Window]) -> list[Any]:
+    """Kernel, stride, padding and dilation as a layer takes them: numbers of one axis, pairs of two."""
+    each = [(window.kernel, window.stride, window.pads[0], window.dilation) for window in found]
+    return list(each[0] if len(each) == 1 else zip(*each, strict=True))
+
+
 def _convolution(call: Call, weight: Any, bias: Array | None, less: tuple[int, int] = (0, 0)) -> Symbol:
     """A convolution; ``less``: the steps that are left out at each end."""
     x = call.padded(0)
     found = windows(call, x, weight.shape[2:])
-    groups = call.attributes.get("group", 1)
-    outputs, inputs = weight.shape[0], weight.shape[1] * groups
-    if x.frame_axis(1) != inputs:
+    numbers = _Filter(weight, bias, call.attributes.get("group", 1))
+    if x.frame_axis(1) != numbers.inputs:
         raise Unfit(
-            f"W has shape {weight.shape}, but the value {x.frame_axis(1)} channels, expected {inputs}"
+            f"W has shape {weight.shape}, but the value {x.frame_axis(1)} channels, expected {numbers.inputs}"
         )
     timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
-    for i in timed[:1]:
-        found[i] = _less(found[i], less)
-    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    more = {"groups": groups, "bias": bias is not None}
-    if (
-        len(found) == 1
-        and (window := found[0]).kernel == window.stride == groups == 1
-        and window.pads == (0, 0)
-    ):
-        return linear(x.with_axes(x.axes), 1, weight.transpose(2, 0, 1)[0], bias)
-    if timed == [0] and len(found) == 1:
-        (window,) = found
-        return _over_time(x, window, (inputs, outputs), tensors, groups)
-    layer: Any
-    if not timed and len(found) == 1:
-        (window,) = found
-        size = x.frame_axis(2)
-        call.builder.notes(window, size)
-        count = window.counted(size)
-        value, (window,) = even(x.framed((inputs, size)), found)
-        layer = Conv1d(inputs, outputs, window.kernel, window.stride, window.pads[0], window.dilation, **more)
-        return Symbol(weighted(layer, **tensors)(value), [x.axes[0], part(outputs), part(count)], x.reversed)
-    if not timed:
-        shape = (inputs, x.frame_axis(2), x.frame_axis(3))
-        counts = [window.counted(size) for window, size in zip(found, shape[1:], strict=True)]
-        value, (rows, cols) = even(x.framed(shape), found)
-    elif len(timed) == 1:
-        axis, other = timed[0], found[1 - timed[0]]
-        size = x.frame_axis(3 - axis)
-        count = other.counted(size)
-        window = found[axis]
-        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
-        unfolded = applied(steps, (x.framed((inputs, size)),))
-        if axis == 0:  # windows are the last axis
-            tensors["weight"] = weight.transpose(0, 1, 3, 2)
-        value, (rows, cols) = even(unfolded, [other, Window(window.kernel, 1, 1, (0, 0))])
-        axes = [x.axes[0], part(outputs), part(count), part(count)]
-        axes[2 + axis] = _stepped(x, 2 + axis, window)
-        counts = []
-    else:
+    if len(timed) == 2:
         raise Unfit("both axes of a picture are time")
-    layer = Conv2d(
-        inputs,
-        outputs,
-        (rows.kernel, cols.kernel),
-        (rows.stride, cols.stride),
-        (rows.pads[0], cols.pads[0]),
-        (rows.dilation, cols.dilation),
-        **more,
-    )
-    if not timed:
-        axes = [x.axes[0], part(outputs), *map(part, counts)]
-    return Symbol(weighted(layer, **tensors)(value), axes, x.reversed)
+    for i in timed:
+        found[i] = _less(found[i], less)
+    if len(found) == 1 and found[0]._replace(dilation=1) == _POINT and numbers.groups == 1:
+        return linear(x.with_axes(x.axes), 1, weight.transpose(2, 0, 1)[0], bias)
+    if timed and len(found) == 1:
+        return _over_time(x, found[0], numbers)
+    if timed:
+        return _picture_over_time(x, timed[0], found, numbers)
+    return _in_frame(call, x, found, numbers)
 
 
-def _over_time(x: Symbol, window: Window, sizes: Sizes, tensors: dict[str, Any], groups: int) -> Symbol:
+def _in_frame(call: Call, x: Symbol, found: list[Window], numbers: _Filter) -> Symbol:
+    """A convolution along the axes of a frame."""
+    sizes = [x.frame_axis(2 + i) for i in range(len(found))]
+    if len(found) == 1:
+        call.builder.notes(found[0], sizes[0])
+    counts = [window.counted(size) for window, size in zip(found, sizes, strict=True)]
+    value = numbers.along((Conv1d, Conv2d)[len(found) - 1], x.framed((numbers.inputs, *sizes)), found)
+    return Symbol(value, [x.axes[0], part(numbers.outputs), *map(part, counts)], x.reversed)
+
+
+def _picture_over_time(x: Symbol, timed: int, found: list[Window], numbers: _Filter) -> Symbol:
+    """A convolution of two axes, one of which is time: windows of steps are the last axis of its frames."""
+    window, other = found[timed], found[1 - timed]
+    size = x.frame_axis(3 - timed)
+    count = other.counted(size)
+    axes = [x.axes[0], part(numbers.outputs), part(count), part(count)]
+    axes[2 + timed] = _stepped(x, 2 + timed, window)
+    steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
+    value = applied(steps, (x.framed((numbers.inputs, size)),))
+    if timed == 0:
+        numbers = numbers._replace(weight=numbers.weight.transpose(0, 1, 3, 2))
+    value = numbers.along(Conv2d, value, [other, Window(window.kernel, 1, 1, (0, 0))])
+    return Symbol(value, axes, x.reversed)
+
+
+def _over_time(x: Symbol, window: Window, numbers: _Filter) -> Symbol:
     """A convolution over the steps."""
     layer = TimeConv1d(
-        *sizes,
+        numbers.inputs,
+        numbers.outputs,
         window.kernel,
         dilation=window.dilation,
-        groups=groups,
-        bias="bias" in tensors,
+        groups=numbers.groups,
+        bias=numbers.bias is not None,
         stride=window.stride,
         padding=window.pads,
     )
-    value = weighted(layer, **tensors)(x.framed(sizes[:1]))
-    return Symbol(value, [x.axes[0], part(sizes[1]), _stepped(x, 2, window)])
+    value = numbers.weighted(layer)(x.framed((numbers.inputs,)))
+    return Symbol(value, [x.axes[0], part(numbers.outputs), _stepped(x, 2, window)])
 
 
 def transposed(call: Call) -> Symbol:
@@ -365,59 +386,54 @@ def _resizing(size: int, to: int, factor: float, mode: str, way: str, rounds: st
 
 def pool(call: Call) -> Symbol:
     """MaxPool and AveragePool."""
-    x, is_max = call.padded(0), call.node.op == "MaxPool"
-    found = windows(call, x, call.attributes.get("kernel_shape") or [])
-    ceil = bool(call.attributes.get("ceil_mode"))
-    if (ceil and not is_max) or call.attributes.get("storage_order") or any(call.node.outputs[1:]):
+    x, get, is_max = call.padded(0), call.attributes.get, call.node.op == "MaxPool"
+    found = windows(call, x, get("kernel_shape") or [])
+    ceil, counted = bool(get("ceil_mode")), bool(get("count_include_pad"))
+    if (ceil and not is_max) or get("storage_order") or any(call.node.outputs[1:]):
         raise Unfit(
             "has storage_order, indices, or a ceil_mode that counts no padding, expected none of them"
         )
-    counted = bool(call.attributes.get("count_include_pad"))
     if not is_max and any(window.dilation > 1 for window in found):
         raise Unfit("AveragePool has a dilation, expected none")
-    channels = x.frame_axis(1)
     timed = [i for i in range(len(found)) if has(x.axes[2 + i], TIME)]
-    axes = [x.axes[0], x.axes[1], *x.axes[2:]]
-    sizes: list[int] = []
-    value = x.value
+    if timed and len(found) == 1 and not ceil:
+        return _pool_over_time(x, found[0], is_max, counted)
     if timed:
-        axis = timed[0]
-        window = found[axis]
-        if len(found) == 1 and not ceil:
-            steps: Any = (
-                TimeMaxPool1d(window.kernel, window.stride, window.pads, window.dilation)
-                if is_max
-                else TimeAvgPool1d(window.kernel, window.stride, window.pads, False, counted)
-            )
-            axes[2] = _stepped(x, 2, window)
-            return Symbol(applied(steps, (x.framed((channels,)),)), axes, x.reversed)
+        window = found[timed[0]]
         zeros = window.pads == (0, 0) or (is_max and is_positive(x.value, TimeUnfold))
         if len(timed) > 1 or not zeros or ceil:
             raise Unfit("pools steps with padding or ceil_mode, or two axes of time, which no layer does")
-        rest = [w for i, w in enumerate(found) if i != axis]
-        frame = [channels, *(x.frame_axis(2 + i) for i in range(len(found)) if i != axis)]
-        unfold = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
-        value = applied(unfold, (x.framed(frame),))
-        axes[2 + axis] = _stepped(x, 2 + axis, window)
-        for i, other in enumerate(found):
-            if i != axis:
-                axes[2 + i] = part(other.counted(x.frame_axis(2 + i)))
-        found = [*rest, Window(window.kernel, 1, 1, (0, 0))]
-    else:
-        sizes = [x.frame_axis(2 + i) for i in range(len(found))]
-        axes[2:] = [part(window.counted(size)) for window, size in zip(found, sizes, strict=True)]
-        value = x.framed((channels, *sizes))
-    if any(w.is_uneven for w in found) and not (is_max or counted):
+    axes, sizes = list(x.axes), [x.frame_axis(1)]
+    for axis, window in enumerate(found, 2):
+        if axis - 2 in timed:
+            axes[axis] = _stepped(x, axis, window)
+        else:
+            sizes.append(x.frame_axis(axis))
+            axes[axis] = part(window.counted(sizes[-1]))
+    value = x.framed(sizes)
+    for i in timed:  # windows of steps are the last axis of a frame
+        window = found.pop(i)
+        found.append(Window(window.kernel, 1, 1, (0, 0)))
+        steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
+        value = applied(steps, (value,))
+    if any(window.is_uneven for window in found) and not (is_max or counted):
         raise Unfit("pads one side more than the other and does not count the padding")
     value, found = even(value, found, -math.inf if is_max else 0.0)
+    kernel, stride, pads, dilation = _sizes(found)
     kinds: Any = (MaxPool1d, MaxPool2d) if is_max else (AvgPool1d, AvgPool2d)
-    more: dict[str, Any] = (
-        {"dilation": tuple(w.dilation for w in found)} if is_max else {"count_include_pad": counted}
-    )
-    kernel, stride, pads = (
-        tuple(one) for one in zip(*((w.kernel, w.stride, w.pads[0]) for w in found), strict=True)
-    )
+    more = {"dilation": dilation} if is_max else {"count_include_pad": counted}
     value = kinds[len(found) - 1](kernel, stride, pads, ceil_mode=ceil, **more)(value)
     if ceil:
         axes[2:] = [part(size) for size in value.frame[1:]]
     return Symbol(value, axes, x.reversed)
+
+
+def _pool_over_time(x: Symbol, window: Window, is_max: bool, counted: bool) -> Symbol:
+    """A pool over the steps."""
+    layer: Any = (
+        TimeMaxPool1d(window.kernel, window.stride, window.pads, window.dilation)
+        if is_max
+        else TimeAvgPool1d(window.kernel, window.stride, window.pads, False, counted)
+    )
+    axes = [*x.axes[:2], _stepped(x, 2, window)]
+    return Symbol(applied(layer, (x.framed((x.frame_axis(1),)),)), axes, x.reversed)
