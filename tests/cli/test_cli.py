@@ -1117,9 +1117,6 @@ def test_bench_leaves_the_table_of_an_embedding_out(call, quick):
 def test_bench_of_an_open_frame(call, fails, quick):
     saved(tr.Conv1d(2, 4, 3))
     fails("bench", "net.safetensors", "--quick", words=["(2, ?)", "--frame"], status=2)
-    fails(
-        "bench", "LSTM", words="LSTM: not the size of a net, expected lstm, gru or rnn:INPUTxHIDDEN", status=2
-    )
     rows = report(call("bench", "net.safetensors", "--quick", "--frame", "2,8", "--json", "-"))["rows"]
     assert len(rows) == 4
     fails("bench", "net.safetensors", "--quick", "--frame", "3,8", words="(3, 8)")
@@ -1155,7 +1152,16 @@ def test_bench_without_matplotlib_says_so_at_once(fails, monkeypatch):
 
 
 def test_bench_refuses(fails, quick, here):
-    for spec in ("lstm:3", "tcn:3x4", "lstm:3x4x", "lstm:3x4x5x6", "lstm:0003x4000000", "lstm:3x4:int2"):
+    for spec in (
+        "lstm",
+        "GRU",
+        "lstm:3",
+        "tcn:3x4",
+        "lstm:3x4x",
+        "lstm:3x4x5x6",
+        "lstm:0003x4000000",
+        "lstm:3x4:int2",
+    ):
         fails("bench", spec, words=[spec, "lstm:64x128"], status=2)
     for spec in ("lstm:0x4", "gru:4x0", "rnn:4x4x0", "rnn:4x4x2000"):
         fails("bench", spec, words="expected")
