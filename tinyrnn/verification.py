@@ -232,7 +232,7 @@ def _repeated(net: Net, path: str) -> Verification:
     if text is None:
         raise LoadError(
             f"{path}: got a file without a proof, expected one of net.save(path, proof=True), or a "
-            "model to compare with, against="
+            "model to compare with, --against or against="
         )
     inputs, outputs, tolerance = proofs.read(text, path)
     checks = _compared("proof", proofs.outputs_of(net, inputs), outputs, tolerance, net)
