@@ -65,6 +65,16 @@ CASES = {
     "time first": (models.TimeFirst, lambda b, t: [floats(t, b, 6)], "TBF"),
     "language model": (models.Embedded, lambda b, t: [tokens(t, b)], "TB"),
     "tied": (lambda: models.Embedded(tie=True), lambda b, t: [tokens(t, b)], "TB"),
+    "one hot": (
+        lambda: models.RowsByNumber(lambda _, i: torch.nn.functional.one_hot(i, 17).float()),
+        lambda b, t: [tokens(b, t)],
+        "BT",
+    ),
+    "rows of a table": (
+        lambda: models.RowsByNumber(lambda eye, i: eye[i]),
+        lambda b, t: [tokens(b, t)],
+        "BT",
+    ),
     "residual": (models.Residual, lambda b, t: [floats(b, t, 6)], "BTF"),
     "additive attention": (models.Additive, lambda b, t: [floats(b, t, 6)], "BTF"),
     "additive attention of each step": (models.AdditivePairs, lambda b, t: [floats(b, t, 6)], "BTF"),
@@ -153,6 +163,8 @@ LOOPS = {
     "fed_back": ["Delay", "LSTM"],
     "decoder": ["LSTM", "Delay", "LSTM = lstm"],
     "clipped_state": ["Delay", "Delay"],
+    "zoned_out": ["Delay", "Delay"],
+    "echo_state": ["Delay"],
     "masked_state": ["Delay"],
     "normed_state": ["Delay"],
 }

@@ -207,6 +207,42 @@ def test_an_operation_that_is_no_layer_is_named_with_its_line():
     )
 
 
+class Varying(nn.Module):
+    """One input whose half it takes, beside one whose steps PyTorch made constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.front, self.rnn = nn.Linear(3, 3), nn.GRU(3, 3, batch_first=True)
+
+    def forward(self, x, y):
+        return self.front(x)[:, : x.shape[1] // 2].sum(1), self.rnn(y)[0][:, -1]
+
+
+def test_what_depends_on_a_size_that_varies_is_refused_beside_one_that_does_not():
+    given = [floats(3, 14, 3), floats(3, 9, 3)]
+    with pytest.raises(tr.LoadError, match="takes a part of the steps that depends on their number"):
+        tr.load(file_of(exported(Varying().eval(), given, ({0: AUTO, 1: AUTO},) * 2)))
+
+
+def clockwork(self, x):
+    h, found = torch.zeros_like(x[:, 0]), []
+    for t in range(x.shape[1]):
+        h = torch.tanh(self.front(x[:, t]) + (h if t % 2 else self.front(h)))
+        found.append(h)
+    return torch.stack(found, 1)
+
+
+def test_a_loop_that_stays_unrolled_has_its_steps_alone():
+    torch.manual_seed(1)
+    module, x = Written(clockwork).eval(), floats(2, 6, 3)
+    net = tr.load(file_of(exported(module, [x]))).eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(net(x.numpy()), module(x), atol=2e-6)
+    for steps in (5, 7):
+        with pytest.raises(tr.ShapeError, match=rf"frames of shape \({steps}, 3\), expected \(6, 3\)"):
+            net(floats(2, steps, 3).numpy())
+
+
 def test_lengths_need_a_proof():
     kind, make, _ = CASES["mean within"]
     refused(perturbed(kind()), make(3, 14), "lengths", "from_torch")

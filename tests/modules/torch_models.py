@@ -88,6 +88,16 @@ class Embedded(nn.Module):
         return F.log_softmax(self.decoder(self.drop(output)), dim=-1)
 
 
+class RowsByNumber(nn.Module):
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.rnn = rows, nn.GRU(17, 8, batch_first=True)
+        self.register_buffer("eye", torch.eye(17))
+
+    def forward(self, tokens):
+        return self.rnn(self.rows(self.eye, tokens))[0]
+
+
 class Residual(nn.Module):
     class Block(nn.Module):
         def __init__(self, size):
@@ -849,6 +859,27 @@ def clipped_state(self, x):
         h, c = self.lstm(x[:, t], (h, c))
         c = c.clamp(-0.2, 0.2)
         outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def zoned_out(self, x):
+    """At the last step nothing reads c: an export leaves it out."""
+    h = c = x.new_zeros(x.size(0), 8)
+    outputs = []
+    for t in range(x.size(1)):
+        new, other = self.lstm(x[:, t], (h, c))
+        h, c = 0.1 * h + 0.9 * new, 0.1 * c + 0.9 * other
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def echo_state(self, x):
+    """A line of two products, one of which is zero at the first step; a constant beside each step."""
+    state, outputs = torch.zeros(x.size(0), 8), []
+    for t in range(x.size(1)):
+        x_t = torch.cat([torch.ones(x.size(0), 1), x[:, t, 1:]], 1)
+        state = 0.7 * state + 0.3 * torch.tanh(x_t @ self.w.weight.t() + state @ self.u.weight.t())
+        outputs.append(state)
     return torch.stack(outputs, 1)
 
 

@@ -41,6 +41,7 @@ from tinyrnn.modules.recorder import (
     Ref,
     flat,
     leaves,
+    looks_up,
     mapped,
     record,
     refs,
@@ -187,7 +188,7 @@ def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     indices = set()
     for op in first.ops:
         roots = {source.get(one, -1) for one in refs((op.args, op.kwargs))}
-        if op.name == "embedding":
+        if looks_up(op):
             indices |= roots
         elif len(roots) == 1:
             source |= dict.fromkeys(op.results, roots.pop())
@@ -448,6 +449,8 @@ class _Attempt:
         for pair in zip(one.ops, other.ops, strict=False):
             numbers |= zip(*(op.results for op in pair), strict=False)
         self.runs = [one, other._replace(arrays={i: other.arrays[n] for i, n in numbers.items()})]
+        for where, count in self.by_number({a for a, b in self.times.values() if a == b}):
+            raise self.error(f"{where}: a loop over {count} steps, which are not alike")
         if [op.name for op in one.ops] != [op.name for op in other.ops]:
             counts = [Counter(op.where for op in run.ops) for run in self.runs]
             odd = next((op for op in one.ops if counts[0][op.where] != counts[1][op.where]), one.ops[-1])
@@ -519,19 +522,21 @@ class _Attempt:
     def remark(self) -> None:
         """Warn of a loop over an axis that is none of time: it was not rolled."""
         axes = [axis for one in self.axes for axis in one[1 : max(len(one) - 1, 2)] if is_frame(axis)]
-        sizes = {math.prod(atom.sizes[0] for atom in axis) for axis in axes} - {1, 2, 3}
-        taken: dict[str, set[Any]] = {}  # the numbers of steps, by line
-        for op in self.runs[0].ops:
-            steps = range(len(op.results)) if op.name == "unbind" else flat(op.args[1:])
-            if op.name in ("getitem", "select", "unbind"):
-                taken.setdefault(op.where, set()).update(one for one in steps if isinstance(one, int))
-        often = [(where, n) for where, found in taken.items() for n in sizes if found >= {*range(n)}]
-        for where, count in often[:1]:
+        for where, count in self.by_number({math.prod(atom.sizes[0] for atom in axis) for axis in axes})[:1]:
             warnings.warn(
                 f"from_torch: {where}: a loop over {count} steps became layers of each step, as its steps "
                 f"are not alike: the net takes {count} steps, no more and no fewer",
                 stacklevel=4,
             )
+
+    def by_number(self, sizes: set[int]) -> list[tuple[str, int]]:
+        """The lines that take all of so many steps by their numbers."""
+        taken: dict[str, set[Any]] = {}
+        for op in self.runs[0].ops:
+            steps = range(len(op.results)) if op.name == "unbind" else flat(op.args[1:])
+            if op.name in ("getitem", "select", "unbind"):
+                taken.setdefault(op.where, set()).update(one for one in steps if isinstance(one, int))
+        return [(where, n) for where, own in taken.items() for n in sizes - {1, 2, 3} if own >= {*range(n)}]
 
     def given(self) -> Iterator[Any]:
         """All that the operations of a run read."""
@@ -553,7 +558,7 @@ class _Attempt:
                 chosen.append(pair)
                 needed.update(refs((pair[0].args, pair[0].kwargs)))
         # Embeddings of inputs come first: others may repeat values at their steps.
-        chosen.sort(key=lambda pair: pair[0].name == "embedding" and max(refs(pair[0].args)) < len(self.axes))
+        chosen.sort(key=lambda pair: looks_up(pair[0]) and max(refs(pair[0].args)) < len(self.axes))
         for i, pair in enumerate(chosen[::-1]):
             self.bar.show(0.4 + 0.4 * i / len(chosen), text="making layers")
             self.step(*pair)

@@ -95,6 +95,9 @@ class Now:
     offset: int
 
 
+NOW = Now(0)
+
+
 class Site:
     """The net that grows.
 
@@ -266,6 +269,7 @@ def arithmetic(op: str, swapped: bool = False) -> Function:
         if call.kwargs.get("alpha", 1) != 1:
             b = call.onnx("Mul", b, np.float32(call.kwargs["alpha"]))
         a, b = (positioned(call.site, call.op.where, one) for one in (a, b))
+        a, b = one_row(a, b), one_row(b, a)
         if swapped:
             a, b = b, a
         for one, other in ((a, b), (b, a)):
@@ -337,10 +341,26 @@ def filling(given: Known, like: Symbol) -> Symbol:
     if sizes_of(rows) not in sizes:
         raise Unfit("fills a tensor without the axis of the batch")
     place = sizes.index(sizes_of(rows))
-    row = equal_rows(given, place)
-    row = np.zeros([1, *(one for one, _ in sizes)])[0].take([0], place) if row is None else row
+    row = np.take(given.worlds[0], [0], place)
+    equal_rows(given, place)
     axes = [rows if i == place else part(one) for i, (one, _) in enumerate(sizes)]
     return Symbol(constant(np.asarray(row, np.float32), like.value), axes)
+
+
+def one_row(given: Any, like: Any, beside: int | None = None) -> Any:
+    """A constant with one row where it has equal ones for the batch of another value; all else as it was.
+
+    ``beside``: the axis along which both are joined.
+    """
+    if not isinstance(given, Known) or not isinstance(like, Symbol) or isinstance(like, Unfinished):
+        return given
+    for i, axis in enumerate(like.axes):
+        place = given.worlds[0].ndim - like.rank + i
+        if has(axis, BATCH) and i != beside and place >= 0 and given.worlds[0].shape[place] > 1:
+            rows = [np.take(one, [0], place) for one in given.worlds]
+            if all(np.all(one == row) for one, row in zip(given.worlds, rows, strict=True)):
+                return Known(*rows)
+    return given
 
 
 def put(call: Made) -> Any:
@@ -701,8 +721,10 @@ def expand(call: Made) -> Any:
     return x if max(target) == 1 else call.onnx("Expand", x, np.array(target))
 
 
-def taken(x: Symbol, axis: int, keeps: bool = False) -> Symbol:
+def taken(x: Symbol, axis: int, number: Now = NOW, keeps: bool = False) -> Symbol:
     """The step of a loop; ``keeps``: the axis of time stays, of size 1."""
+    if number != NOW:
+        raise Unfit("takes a step beside that of the loop, expected the loop's own: x[:, t]")
     axis %= x.rank
     found = Step().taken(x, axis)
     return found.with_axes([*found.axes[:axis], (), *found.axes[axis:]]) if keeps else found
@@ -710,8 +732,9 @@ def taken(x: Symbol, axis: int, keeps: bool = False) -> Symbol:
 
 def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
     """A slice along an axis."""
-    if (given.start, given.stop) == (Now(0), Now(1)):
-        return taken(x, axis, True)
+    if isinstance(given.start, Now) or isinstance(given.stop, Now):
+        own = (given.start, given.stop) == (NOW, Now(1))
+        return taken(x, axis, NOW if own else Now(1), keeps=True)
     ends = [
         Known(
             *(
@@ -744,6 +767,8 @@ def item(call: Made) -> Any:
     """``x[...]``."""
     x, given = call.arg(0, "input"), call.args[1]
     index = list(given) if isinstance(given, tuple) else [given]
+    if isinstance(x, Known) and len(index) == 1 and isinstance(index[0], Symbol):  # rows of a table
+        return call.onnx("Gather", x, index[0])
     if not getattr(x, "movable", False) or any(one not in (None, slice(None)) for one in index):
         x = call.x
     if any(isinstance(one, Rows) for one in index):
@@ -760,8 +785,8 @@ def item(call: Made) -> Any:
             x = x.with_axes([*x.axes[: axis - 1], (), *x.axes[axis - 1 :]])
         elif isinstance(one, slice):
             x = x if one == slice(None) else cut(call, x, axis - 1, one)
-        elif one == Now(0):
-            x = taken(x, axis - 1)
+        elif isinstance(one, Now):
+            x = taken(x, axis - 1, one)
             axis -= 1
         elif keeps_rows(x, axis - 1, one):
             continue
@@ -803,10 +828,11 @@ def gathered(call: Made) -> Any:
     raise Unfit("takes parts by an index for each number, expected the last steps: lengths - 1 along time")
 
 
-def keeps_rows(x: Symbol, axis: int, index: Any) -> bool:
+def keeps_rows(x: Any, axis: int, index: Any) -> bool:
     """True of the numbers of all rows in their order, as the order of sorted lengths is one."""
     return (
         isinstance(index, Known)
+        and isinstance(x, Symbol)
         and has(x.axes[axis], BATCH)
         and all(map(np.array_equal, index.worlds, map(np.arange, sizes_of(x.axes[axis]))))
     )
@@ -814,9 +840,12 @@ def keeps_rows(x: Symbol, axis: int, index: Any) -> bool:
 
 def selected(call: Made) -> Any:
     dim, index = call.arg(1, "dim"), call.arg(2, "index")
-    if isinstance(index, Rows) or keeps_rows(call.x, dim, index):
+    if isinstance(index, Rows) or keeps_rows(call.args[0], dim, index):
         return call.args[0]
-    return taken(call.x, dim) if index == Now(0) else call.onnx("Gather", call.x, index, axis=dim)
+    x = call.arg(0, "input")
+    if isinstance(index, Now):
+        return taken(call.x, dim, index)
+    return call.onnx("Gather", x if isinstance(x, Known) else call.x, index, axis=dim)
 
 
 def parts(call: Made) -> list[Any]:
@@ -824,7 +853,7 @@ def parts(call: Made) -> list[Any]:
     x, unbinds, count = call.x, call.op.name == "unbind", len(call.sizes)
     dim = (call.arg(1, "dim", 0) if unbinds else call.arg(2, "dim", 0)) % x.rank
     if count == 1 and isinstance(x, Symbol) and is_time(x.axes[dim]):  # in a loop
-        return [taken(x, dim, not unbinds)]
+        return [taken(x, dim, keeps=not unbinds)]
     sizes = [1] * count if unbinds else [one[dim][0] for one in call.sizes]
     found = call.onnx("Split", x, np.array(sizes), outputs=count, axis=dim)
     if isinstance(x, Known):
@@ -836,6 +865,8 @@ def parts(call: Made) -> list[Any]:
 def unfold(call: Made) -> Any:
     """Windows of steps, as a new axis of frames at the end."""
     x, size, step = call.x, call.arg(2, "size"), call.arg(3, "step")
+    if not isinstance(call.arg(1, "dimension"), int):
+        raise Unfit("makes windows over two axes, expected Tensor.unfold over the steps")
     dim = call.arg(1, "dimension") % x.rank
     if not is_time(x.axes[dim]) or x.reversed:
         raise Unfit("makes windows along another axis than time")
@@ -904,6 +935,8 @@ def joined(call: Made) -> Any:
     if found := joint(list(given), dim):
         return found
     given = [positioned(call.site, call.op.where, one) for one in given]
+    like = next((one for one in given if isinstance(one, Symbol)), None)
+    given = [one_row(one, like, None if call.op.name == "stack" else dim) for one in given]
     ready = [
         Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
         for one in given
@@ -916,6 +949,13 @@ def joined(call: Made) -> Any:
             for one in ready
         ]
     return call.onnx("Concat", *ready, axis=dim)
+
+
+def one_hot(call: Made) -> Any:
+    """Rows of ones on a diagonal."""
+    if (count := call.arg(1, "num_classes", -1)) < 0:
+        raise Unfit("has as many classes as the inputs tell, expected num_classes")
+    return call.onnx("Gather", np.eye(count, dtype=np.float32), call.x)
 
 
 # ---- products and attention --------------------------------------------------------------------------------
@@ -941,11 +981,26 @@ def added_product(call: Made) -> Any:
 
 def einsum(call: Made) -> Any:
     equation, *given = call.args
-    return call.onnx("Einsum", *(given[0] if len(given) == 1 else given), equation=equation)
+    given = list(given[0] if len(given) == 1 else given)
+    letters, _, out = equation.replace(" ", "").partition("->")
+    parts = letters.split(",")
+    while len(given) > 2 and out:  # the first two, of which all letters that are read behind are left
+        rest = {*"".join(parts[2:]), *out}
+        own = "".join(one for one in dict.fromkeys(parts[0] + parts[1]) if one in rest)
+        given[:2] = [call.onnx("Einsum", *given[:2], equation=f"{parts[0]},{parts[1]}->{own}")]
+        parts[:2] = [own]
+        equation = f"{','.join(parts)}->{out}"
+    return call.onnx("Einsum", *given, equation=equation)
 
 
 def matmul(call: Made) -> Any:
-    return call.onnx("MatMul", *call.args[:2][:: -1 if call.op.name == "rmatmul" else 1])
+    given = list(call.args[:2])
+    for i, one in enumerate(given):
+        if isinstance(one, Known) and one.worlds[0].ndim == 3 and not call.site.folds:
+            matrix = one.worlds[0][0]  # a decomposed program has the weight of a layer for each row
+            if all(np.array_equal(each, matrix) for world in one.worlds for each in world):
+                given[i] = Known(matrix)
+    return call.onnx("MatMul", *given[:: -1 if call.op.name == "rmatmul" else 1])
 
 
 def softmax(op: str, call: Made) -> Any:
@@ -1381,6 +1436,7 @@ FUNCTIONS: dict[str, Function] = {
     "diff": difference,
     **named("cat concat concatenate stack", joined),
     "embedding": lambda call: call.onnx("Gather", call.arg(1, "weight"), call.x),
+    "one_hot": one_hot,
     "linear": linear,
     **named("matmul bmm mm rmatmul", matmul),
     **named("addmm baddbmm", added_product),

@@ -6,7 +6,7 @@ stand around it. A value in the body has no axis of time, as in the loops of ONN
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -94,6 +94,31 @@ class _Loop(NamedTuple):
     steps: list[list[Any]]
 
 
+def _first(
+    ops: list[Op], keys: list[int], body: Sequence[int], end: int, least: int, strict: bool
+) -> list[Op | None]:
+    """The operations of step 0, which ends there, in their places of a body; those of constants are None.
+
+    ``strict``: they read constants of the same shapes, where a line has several alike.
+    """
+    found: list[Op | None] = []
+    for k in body[::-1]:
+        has = end > least and keys[end - 1] == keys[k] and not (strict and _other(ops[end - 1], ops[k]))
+        end -= has
+        found.append(ops[end] if has else None)
+    return found[::-1]
+
+
+def _other(one: Op, like: Op) -> bool:
+    """True of an operation that reads no constant of this shape where another does."""
+    pairs = zip(*(flat((op.args, op.kwargs)) for op in (one, like)), strict=False)
+    return any(isinstance(b, Given) and np.shape(_array(a)) != np.shape(b.array) for a, b in pairs)
+
+
+def _present(first: Sequence[Op | None]) -> int:
+    return sum(op is not None for op in first)
+
+
 def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
     """The loops of so many steps, each with the smallest body."""
     numbers: dict[Any, int] = {}
@@ -118,12 +143,13 @@ def _loops(ops: list[Op], counts: Sequence[int]) -> list[_Loop]:
             continue
         i = end + size
         begins = range(i - (count - 1) * size, i, size)
-        start, first = begins[0], []
-        for k in range(begins[0], begins[0] + size)[::-1]:
-            has = start > (found[-1].end if found else 0) and keys[start - 1] == keys[k]
-            start -= has
-            first.append(ops[start] if has else None)
-        found.append(_Loop(start, i, count, [first[::-1], *(ops[one : one + size] for one in begins)]))
+        least = found[-1].end if found else 0
+        first = max(
+            (_first(ops, keys, range(i - size, i), begins[0], least, one) for one in (True, False)),
+            key=_present,
+        )
+        steps: list[list[Any]] = [first, *(ops[one : one + size] for one in begins)]
+        found.append(_Loop(begins[0] - _present(first), i, count, steps))
     return found
 
 
@@ -291,6 +317,48 @@ class _Rolling:
         return mapped(outputs, self.outside)
 
 
+def _whole(ops: list[Op], arrays: list[Any], counts: Sequence[int]) -> None:
+    """Put what nothing reads back into the last step of a loop: exports leave it out."""
+    taken: dict[Any, list[int]] = {}
+    for place, op in enumerate(ops):
+        if op.name == "select" and isinstance(op.args[2], int):
+            own = taken.setdefault((refs(op.args[:1])[0], op.args[1]), [])
+            if op.args[2] == len(own):
+                own.append(place)
+    places = next((own for own in taken.values() if len(own) in counts and len(own) > 3), None)
+    if places is None or places[-1] - places[-2] != places[-2] - places[-3]:
+        return
+    *_, low, middle, high = places
+    both = list(zip(ops[low:middle], ops[middle:high], strict=False))
+    later: dict[int, int] = {}  # the numbers of the next step, by those of one
+    for one, op in both:
+        later |= zip(one.results, op.results, strict=False)
+
+    def next_of(before: Any, now: Any) -> Any:
+        if isinstance(now, Ref):
+            return Ref(later.get(now.number, now.number))
+        return 2 * now - before if type(before) is type(now) is int else now
+
+    for one, op in both:
+        leaves = list(map(next_of, *(flat((each.args, each.kwargs)) for each in (one, op))))
+        args, kwargs = mapped((op.args, op.kwargs), partial(_next, iter(leaves)))
+        if not (ops[high:] and ops[high].name == op.name and _told(ops[high].args) == _told(args)):
+            new = range(len(arrays), len(arrays) + len(op.results))
+            arrays += [arrays[number] for number in op.results]
+            ops.insert(high, op._replace(args=args, kwargs=kwargs, results=[*new]))
+        later |= zip(op.results, ops[high].results, strict=False)
+        high += 1
+
+
+def _next(leaves: Iterator[Any], _: Any) -> Any:
+    return next(leaves, None)
+
+
+def _told(args: Any) -> list[Any]:
+    """The leaves of arguments beside constants."""
+    return [one for one in flat(args) if not isinstance(one, Given)]
+
+
 def rolled(record: Record, counts: Sequence[int], traced: bool = False) -> Record:
     """A record whose loops of so many steps are one step each.
 
@@ -319,6 +387,10 @@ def rolled(record: Record, counts: Sequence[int], traced: bool = False) -> Recor
             needed.update(refs((op.args, op.kwargs)))
         else:
             del ops[place]
+    arrays = record.arrays
+    if traced:
+        arrays = list(arrays)
+        _whole(ops, arrays, counts)
     loops = _loops(ops, counts) if counts else []
     if not loops:
         return record
@@ -335,7 +407,7 @@ def rolled(record: Record, counts: Sequence[int], traced: bool = False) -> Recor
         isinstance(one, Now) or (isinstance(one, Ref) and one.number in taken) for one in inside
     ):
         return record
-    return Record(work.made, record.arrays, outputs)
+    return Record(work.made, arrays, outputs)
 
 
 # ---- what stands around a step -----------------------------------------------------------------------------

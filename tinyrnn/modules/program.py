@@ -21,7 +21,7 @@ from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules.build import Port, Search, Source, letters_of, ports_of
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, Made, Site
-from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
+from tinyrnn.modules.recorder import LIKE, MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
 from tinyrnn.modules.shapes import Shape
 from tinyrnn.net import Net
 from tinyrnn.onnx.symbols import BATCH_SIZES, TIME, Axis, Known, Sizes, has, sizes_of
@@ -172,6 +172,12 @@ def _place(metadata: Any) -> tuple[str, str]:
     return ":".join(map(shown, own[-1])) if own else "", (shown(stack[1]) if stack[1:] and stack[1] else "")
 
 
+def _pinned(guard: str) -> tuple[str, int] | None:
+    """The input and its axis whose size a guard holds to a few; None of more than one."""
+    found = re.findall(r"\bL([^.]*)\.size\(\)\[(\d+)\]", guard)
+    return ("_".join(re.findall(r"\w+", found[0][0])), int(found[0][1])) if len(found) == 1 else None
+
+
 def _paths(spec: Any) -> Iterator[str]:
     """Dotted names of the leaves of a tree, in the order of PyTorch's."""
     children = spec["children_spec"]
@@ -256,6 +262,8 @@ class Program(Source):
         The tensor of the file that an input of the graph is.
     inputs : list of str
         Those of a call.
+    pinned : set of (str, int)
+        Inputs and their axes whose size varies, but which the program checks.
     fixed : bool
         True: sizes beside the batch are the example's, and time no axis that varies.
     """
@@ -285,7 +293,8 @@ class Program(Source):
                 str(name): (one["min_val"] or 0, MOST if one["max_val"] is None else one["max_val"])
                 for name, one in whole["range_constraints"].items()
             }
-            self.guards = [shown(str(one), MAX_EXPRESSION) for one in whole.get("guards_code") or ()]
+            guards = [shown(str(one), MAX_EXPRESSION) for one in whole.get("guards_code") or ()]
+            self.pinned = {_pinned(one) for one in guards if re.fullmatch(r"[^%]* == \d+", one)}
             where = "tensor_values"
             self.shapes = {name: self.shape(one) for name, one in graph["tensor_values"].items()}
             where = "sym_int_values"
@@ -461,13 +470,7 @@ class Program(Source):
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
         for name, own in zip(self.inputs, axes, strict=True):
             for i, (size, axis) in enumerate(zip(self.shapes[name].shape, own, strict=True)):
-                pins = rf"[^%]*\.size\(\)\[{i}\][^%]* == \d+"  # a guard that holds for few sizes
-                if (
-                    self.fixed
-                    and has(axis, TIME)
-                    and any(_symbols(size))
-                    and not any(re.fullmatch(pins, one) for one in self.guards)
-                ):
+                if self.fixed and has(axis, TIME) and any(_symbols(size)) and (name, i) not in self.pinned:
                     raise self.error("does something else at other lengths than the example's")
                 if sizes_of(axis)[world] != _sized(size, self.symbols[world]):
                     raise self.error(
@@ -516,7 +519,7 @@ class Program(Source):
         for node in self.nodes:
             try:
                 args, kwargs = mapped(node.args, read), mapped(node.kwargs, read)
-                if node.op not in FILLS and refs((args, kwargs)):
+                if node.op not in FILLS and refs(args[:1] if node.op in LIKE else (args, kwargs)):
                     results = [noted(name) for name in node.results]
                     ops.append(Op(node.op, args, kwargs, results, node.where, node.module))
                     continue
@@ -606,6 +609,9 @@ MAKES: dict[str, Callable[..., Any]] = {
     "arange": _counted,
     "eye": lambda shape, *_: np.eye(*shape),
     "linspace": lambda shape, start, end, *_: np.linspace(start, end, *shape),
+    "expand_as": lambda shape, x, _: np.broadcast_to(x, shape),
+    **dict.fromkeys(("view_as", "reshape_as"), lambda shape, x, _: x.reshape(shape)),
+    **dict.fromkeys(("type_as", "to"), lambda _, x, *__: x),
     "tril": lambda _, x, k=0: np.tril(x, k),
     "triu": lambda _, x, k=0: np.triu(x, k),
     "sin": lambda _, x: np.sin(x),

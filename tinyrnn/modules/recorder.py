@@ -42,9 +42,15 @@ _MAKING = {f"{one}_like" for one in ("zeros", "ones", "empty", "full")} | {
 }
 
 
+# Functions that take no more than the shape or type of their second tensor.
+LIKE = {"expand_as", "view_as", "reshape_as", "type_as", "to"}
+
 # ATen's operations, which programs of torch.export call, by the names that `functions.FUNCTIONS` has.
 ATEN_NAMES = {
     "linalg_vector_norm": "vector_norm",
+    "max_pool2d_with_indices": "max_pool2d",
+    "native_batch_norm_legit_no_training": "batch_norm",
+    "native_layer_norm": "layer_norm",
     "split_with_sizes": "split",
 }
 # By PyTorch's name: where each argument of the function stands among those of the operation.
@@ -52,6 +58,7 @@ ATEN_ORDERS: dict[str, tuple[int, ...]] = {
     "batch_norm": (0, 3, 4, 1, 2, 5, 6, 7),
     "embedding": (1, 0),
     "instance_norm": (0, 3, 4, 1, 2, 5, 6, 7),
+    "native_batch_norm_legit_no_training": (0, 3, 4, 1, 2, 5, 5, 6),
 }
 
 
@@ -60,6 +67,10 @@ def function(name: str, args: list[Any]) -> tuple[str, list[Any]]:
     if name == "index":
         x, index = args
         return "getitem", [x, tuple(slice(None) if one is None else one for one in index)]
+    if name == "convolution":
+        x, weight, bias, stride, padding, dilation, transposed, more, groups = args
+        rest = [padding, more, groups, dilation] if transposed else [padding, dilation, groups]
+        return "conv_transpose1d" if transposed else "conv1d", [x, weight, bias, stride, *rest]
     if name in ATEN_ORDERS:
         args = [args[one] for one in ATEN_ORDERS[name] if one < len(args)]
     return ATEN_NAMES.get(name, name), args
@@ -109,6 +120,12 @@ class Op(NamedTuple):
     where: str
     module: str
     within: bool = False  # of a loop's body
+
+
+def looks_up(op: Op) -> bool:
+    """True of an operation that reads indices of rows."""
+    of_tensor = op.name in ("getitem", "index_select") and isinstance(op.args[0], Given)
+    return of_tensor or op.name in ("embedding", "one_hot")
 
 
 class Record(NamedTuple):
@@ -219,7 +236,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
                     return iter(args[0].unbind())
             if name in _TELLING or name in _MAKING:
                 return func(*args, **kwargs)
-            if not any(id(one) in numbers for one in found):
+            if not any(id(one) in numbers for one in (found[:1] if name in LIKE else found)):
                 result = func(*args, **kwargs)
                 if isinstance(result, torch.Tensor):
                     at = place()
