@@ -340,7 +340,7 @@ class Builder:
                     if thing not in known:
                         raise self.file.error(
                             f"layer {shown(entry.name)}: reads output {thing.output} of "
-                            f"{shown(thing.layer)}, which is not there"
+                            f"{shown(thing.layer)}, which is not there: an attention has no scores here"
                         )
                     return known[thing]
                 if isinstance(thing, (list, tuple)):
@@ -432,7 +432,7 @@ class Plan:
         if self.root.kind not in SEQUENTIAL + FUNCTIONAL:
             raise Unfit(
                 f"is a model of type {shown(self.root.kind)}, whose code is not in the file, expected a "
-                "Sequential or a functional model"
+                "Sequential or a functional model: build the net, and use tinyrnn.load_weights(path)"
             )
         given = self.root.get("input_layers")
         self.one_input = self.root.kind in SEQUENTIAL or (

@@ -7,9 +7,9 @@ Four forms are told apart by their keys:
   ``layers.0.weights.0`` and so on, in Keras' layouts.
 * ``{"model_data": {"model": "SimpleRNN", ...}, "state_dict": {"rec.weight_ih_l0": [...], ...}}``, as
   Automated-GuitarAmpModelling and Proteus write PyTorch's.
-* ``{"architecture": "LSTM", "config": {...}, "weights": [...]}``, Neural Amp Modeler's ``.nam``: one list, for
-  each level the gates' rows (inputs and hidden state side by side), the bias and the states that it begins
-  with, then the last layer's.
+* ``{"architecture": "LSTM", "config": {...}, "weights": [...]}``, Neural Amp Modeler's ``.nam``: one list,
+  for each level the gates' rows (inputs and hidden state side by side), the bias and the states that it
+  begins with, then the last layer's.
 * ``{"lstm.weight_ih_l0": [...], ...}``: a state_dict as lists, without a net.
 
 An array is a list of lists of numbers, all of one length in each dimension. The other entries are no
@@ -19,6 +19,7 @@ weights: short ones become metadata, long ones are left unread.
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -155,7 +156,7 @@ def _modeled(reader: Reader, file: dict[str, Any]) -> Contents:
         found |= {f"lstm.h0_l{level}": parts[2], f"lstm.c0_l{level}": parts[3]}
         left = parts[4]
     found |= {"head.weight": left[None, :-1], "head.bias": left[-1:]}
-    tensors = [Tensor(name, "float64", one.shape, lambda one=one: one) for name, one in found.items()]
+    tensors = [Tensor(name, "float64", one.shape, partial(np.asarray, one)) for name, one in found.items()]
     return _contents(tensors, file, Modeled(inputs, hidden, levels))
 
 
