@@ -276,4 +276,12 @@ class build_modules(build_py):
         return built, copied
 
 
-setup(ext_modules=[core], cmdclass={"build_ext": build_core, "build_py": build_modules})
+# What an index of packages shows: README.md without its tables, which would be 4 kB of each wheel.
+readme = Path("README.md").read_text(encoding="utf-8").partition("\n## Instruction sets\n")[0]
+
+setup(
+    ext_modules=[core],
+    cmdclass={"build_ext": build_core, "build_py": build_modules},
+    long_description=readme,
+    long_description_content_type="text/markdown",
+)

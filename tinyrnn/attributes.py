@@ -75,8 +75,21 @@ ADVICE |= dict.fromkeys(
     ("lr", "learning_rate"), "an optimizer has the learning rate: optimizer=tr.optim.Adam(net, lr=...)"
 )
 
-# Keras' names of arguments, each with PyTorch's, which no comparison of letters would find.
+ADVICE |= dict.fromkeys(
+    ("return_sequences", "return_state"),
+    "a layer gives all steps and its states; tr.LastStep() behind it takes the last step",
+)
+ADVICE["nn"] = "layers are in tinyrnn itself, tr.LSTM"
+
+# Keras' names, each with ours, which no comparison of letters would find.
 _SYNONYMS = {
+    "Dense": "Linear",
+    "mae": "l1",
+    "mean_absolute_error": "l1",
+    "mean_squared_error": "mse",
+    "binary_crossentropy": "bce_with_logits",
+    "categorical_crossentropy": "cross_entropy",
+    "sparse_categorical_crossentropy": "cross_entropy",
     "learning_rate": "lr",
     "epsilon": "eps",
     "beta_1": "betas",
@@ -113,7 +126,7 @@ def absent_from(module: str, name: str, names: Collection[str]) -> AttributeErro
 
     Without ``obj=``, so that the interpreter does not add a suggestion of its own.
     """
-    meant = "" if name.startswith("_") or not names else nearest(name, names)
+    meant = "" if name.startswith("_") or not names else advice(name) or nearest(name, names)
     return AttributeError(f"module {module!r} has no attribute {name!r}{meant}", name=name)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tinyrnn import calls
 from tinyrnn.arguments import check_bool, check_int, check_size
-from tinyrnn.attributes import brief
+from tinyrnn.attributes import brief, nearest
 from tinyrnn.callbacks import in_order
 from tinyrnn.contract import Module, modes_kept
 from tinyrnn.errors import ShapeError
@@ -443,7 +443,8 @@ def _loss(loss: Any) -> Any:
         from tinyrnn.losses import NAMES
 
         if loss not in NAMES:
-            raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(NAMES)}, or a loss object")
+            expected = f"expected one of {', '.join(NAMES)}, or a loss object{nearest(loss, NAMES)}"
+            raise ValueError(f"loss: got {loss!r}, {expected}")
         return NAMES[loss](reduction="mean")
     reduction = getattr(loss, "reduction", None)
     is_ours = not isinstance(loss, type) and not type(loss).__module__.startswith("torch")
@@ -491,8 +492,8 @@ def _plain(net: Module, x: Any) -> Any:
 def _optimizer(optimizer: Any, net: Module) -> Any:
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
-            names = ", ".join(OPTIMIZERS)
-            raise ValueError(f"optimizer: got {optimizer!r}, expected one of {names}, or an optimiser object")
+            names = f"{', '.join(OPTIMIZERS)}, or an optimiser object{nearest(optimizer, OPTIMIZERS)}"
+            raise ValueError(f"optimizer: got {optimizer!r}, expected one of {names}")
         return getattr(import_module("tinyrnn.optim"), OPTIMIZERS[optimizer])(net)
     if isinstance(optimizer, type) or not hasattr(optimizer, "zero_grad"):
         raise TypeError(

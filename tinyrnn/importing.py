@@ -122,6 +122,13 @@ def lasting(found: Value, value: Value, least: int) -> Value:
     return found + zero
 
 
+def fixed(found: Value, value: Value, steps: int) -> Value:
+    """A value that follows from a sequence of exactly so many steps; NaN of one of more or fewer."""
+    zero = applied(frames.Constant(0.0), (value,))
+    there = applied(LastStep(), (delayed(zero, steps, np.eye(steps)[-1]),))
+    return found + (there - there) / there
+
+
 # ---- windows -----------------------------------------------------------------------------------------------
 
 

@@ -397,6 +397,8 @@ class Feedback(Value):
 
 def concat(values: Sequence[Value], dim: int = -1) -> Value:
     """Put the frames of values side by side, as ``torch.cat``; see `Concat`."""
+    if isinstance(values, Value):
+        raise TypeError(f"concat: got {values!r}, expected a list of values")
     found, most = list(values), _core.READS_MAX
     while len(found) > most:
         found = [applied(Concat(dim), found[:most]), *found[most:]]
@@ -417,7 +419,8 @@ def _constant(kind: str, number: Any) -> float:
     """Check the number beside a value in arithmetic."""
     if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
         raise TypeError(
-            f"{kind}: got {brief(number)} beside a value, expected a value of the net or a number"
+            f"{kind}: got {brief(number)} beside a value, expected a value of the net or a number; an array "
+            "is weights of a layer, such as Linear or BatchNorm1d"
         )
     return float(number)
 

@@ -1,4 +1,4 @@
-"""Nets from JSON files: RTNeural's layers, and the network of guitar amplifiers' trainers.
+"""Nets from JSON files: RTNeural's layers, and the networks of guitar amplifiers' trainers.
 
 RTNeural has Keras' layouts: a matrix is (inputs, outputs), the gates of a GRU are z r h. The trainers have
 PyTorch's, and one net: a recurrent layer, a Linear layer, and the first `skip` numbers of the input added.
@@ -22,7 +22,7 @@ from tinyrnn.recurrent import GRU, LSTM, RNN
 from tinyrnn.sequential import Sequential
 from tinyrnn.temporal import TimeConv1d
 from tinyrnn.values import Input, Value
-from tinyrnn.weights.jsons import Layers, Trained
+from tinyrnn.weights.jsons import Layers, Modeled, Trained
 from tinyrnn.weights.spec import MEMORY_FLOOR, Array, shown
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def build_net(file: WeightsFile) -> Net:
     """
     if isinstance(file.net, Layers):
         return _Rows(file, file.net).net()
+    if isinstance(file.net, Modeled):
+        return _modeled(file, file.net)
     assert isinstance(file.net, Trained)
     return _trained(file, file.net.data)
 
@@ -109,6 +111,17 @@ def _trained(file: WeightsFile, data: dict[str, Any]) -> Net:
         net.load_state_dict(weights)
     except ValueError as error:
         raise file.error(f"state_dict: {shown(' '.join(str(error).split()), 1000)}") from None
+    return net
+
+
+def _modeled(file: WeightsFile, sizes: Modeled) -> Net:
+    """The LSTM of Neural Amp Modeler, which begins with states of its own."""
+    inputs, hidden, levels = sizes
+    weights = dict(file.weights())
+    starts = {key: [weights.pop(f"lstm.{key}_l{i}") for i in range(levels)] for key in ("h0", "c0")}
+    net = _wired(inputs, {"lstm": LSTM(inputs, hidden, levels), "head": Linear(hidden, 1)}, 0)
+    net.load_state_dict(weights)
+    net.initial_state = {f"lstm.{key[0]}": np.stack(arrays) for key, arrays in starts.items()}
     return net
 
 

@@ -116,9 +116,10 @@ class Sequential(Nest):
                 )
                 if hasattr(layer, "state_dict"):
                     hint = ": tr.from_torch() makes a net of a PyTorch module"
-                raise TypeError(
-                    f"Sequential: layer {name!r} is {type(layer).__name__}, expected a tinyrnn layer{hint}"
-                )
+                kind = type(layer).__name__
+                if isinstance(layer, type):
+                    kind, hint = f"the class {layer.__name__}", ": call it with its arguments"
+                raise TypeError(f"Sequential: layer {name!r} is {kind}, expected a tinyrnn layer{hint}")
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(
                     f"Sequential: got layer name {name!r}, expected a non-empty string without dots"

@@ -28,7 +28,7 @@ def losses_by_output(what: str, loss: Any, names: list[str]) -> dict[str, Loss |
         given = {names[0]: loss}
     for one in given.values():
         if not isinstance(one, Loss):
-            raise TypeError(f"{what}: loss is {type(one).__name__}, expected one of tr.losses")
+            raise TypeError(f"{what}: loss is {type(one).__name__}, expected a loss such as tr.MSELoss()")
         if one.reduction == "none":
             raise ValueError(f"{what}: the loss has reduction 'none', expected 'mean' or 'sum'")
     return {name: given.get(name) for name in names}

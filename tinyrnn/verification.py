@@ -24,6 +24,7 @@ from tinyrnn.weights.pytorch import Exported, Scripted
 from tinyrnn.weights.spec import shown
 
 Arrays = dict[str, NDArray[Any]]
+_Places = dict[str, tuple[int | None, int | None]]  # of time and of the batch, by input and output
 
 
 class Check(NamedTuple):
@@ -59,7 +60,7 @@ class Verification(NamedTuple):
     seconds, seconds_against : float
         The least time that the net and the other model took for one of the inputs; 0 for a proof.
     note : str
-        Why a difference is expected, if one of the two rounds activations.
+        Why the difference, if there is one, is expected: one of the two rounds activations.
     """
 
     checks: tuple[Check, ...]
@@ -137,12 +138,20 @@ def verify(
     """
     steps = check_size("verify: steps", steps)
     tol = check_float("verify: tol", tol, 0.0)
-    own = net if isinstance(net, Net) else load(net, **(bound if _is_onnx(net) or _is_scripted(net) else {}))
+    places: _Places | None = None
+    if isinstance(net, Net):
+        own = net
+    elif _is_onnx(net):
+        own, found_places = _built(net, bound)
+        if isinstance(against, (str, os.PathLike)) and os.fspath(against) == os.fspath(net):
+            places = found_places
+    else:
+        own = load(net, **(bound if _is_scripted(net) else {}))
     if against is None:
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name, fixed, masks = _runner(against, own, bound)
+    run, name, fixed, masks = _runner(against, own, bound, places)
     steps = fixed or steps
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
@@ -167,7 +176,8 @@ def verify(
             found = _compared(case, ours, theirs, tol, own)
         checks += found
     here, there = (min(one) for one in zip(*times, strict=True))
-    return Verification(tuple(checks), tol, name, here, there, _note(own, against))
+    note = "" if all(check.step is None for check in checks) else _note(own, against)
+    return Verification(tuple(checks), tol, name, here, there, note)
 
 
 def _note(own: Net, against: Any) -> str:
@@ -222,7 +232,7 @@ def _repeated(net: Net, path: str) -> Verification:
     if text is None:
         raise LoadError(
             f"{path}: got a file without a proof, expected one of net.save(path, proof=True), or a "
-            "model to compare with, against="
+            "model to compare with, --against or against="
         )
     inputs, outputs, tolerance = proofs.read(text, path)
     checks = _compared("proof", proofs.outputs_of(net, inputs), outputs, tolerance, net)
@@ -254,7 +264,7 @@ def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) ->
 
 
 def _runner(
-    against: Any, own: Net, bound: dict[str, Any]
+    against: Any, own: Net, bound: dict[str, Any], places: _Places | None
 ) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None, bool]:
     """A function that runs the other model, its name, and the only number of steps that it takes.
 
@@ -264,7 +274,7 @@ def _runner(
     if isinstance(against, (str, os.PathLike)):
         path = name = os.fspath(against)
         if _is_onnx(path):
-            return _runtime(path, own, bound), name, None, False
+            return _runtime(path, own, bound, places), name, None, False
         if _is_scripted(path):
             return _module(_torch().jit.load(path), bound), name, None, False
     if bound:
@@ -386,7 +396,9 @@ def _module(module: Any, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[An
     return run
 
 
-def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+def _runtime(
+    path: str, own: Net, bound: dict[str, Any], places: _Places | None
+) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError:
@@ -398,7 +410,11 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
     outputs = [port.name for port in session.get_outputs()]
     known = {name: port for name, port in own._ports_known().items() if name not in own._own_steps}
     axis = int(own._batch_first)
-    places = _places_in(path, bound)
+    if places is None:
+        try:
+            _, places = _built(path, bound)
+        except (LoadError, TypeError):  # the file is no net of ours
+            places = {}
     timed = any(places.get(name, (None, None))[0] is not None for name in ports)
     try:
         own.stream()
@@ -448,15 +464,13 @@ def _runtime(path: str, own: Net, bound: dict[str, Any]) -> Callable[[Sequence[N
     return run
 
 
-def _places_in(path: str, bound: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
-    """The places of time and of the batch in the arrays of an .onnx file; none if it is no net."""
-    from tinyrnn.onnx.build import places_of
+def _built(path: str | os.PathLike[str], bound: dict[str, Any]) -> tuple[Net, _Places]:
+    """The net of a file with a name in .onnx, and the places of the axes of its inputs and outputs."""
+    from tinyrnn.onnx.build import net_and_places
 
-    try:
-        with opened(path) as file:
-            return places_of(file, **bound)
-    except (LoadError, TypeError):
-        return {}
+    with opened(path) as file:
+        is_onnx = file.nets == "tinyrnn.onnx.build"
+        return net_and_places(file, **bound) if is_onnx else (net_in(file, **bound), {})
 
 
 def _laid(

@@ -65,6 +65,9 @@ QUESTIONS = {
     "class_weight": "questions.html#class-weights-for-imbalanced-classes",
     "model.summary": "questions.html#print-a-summary",
     "multiple GPUs": "questions.html#gpu-cuda",
+    "convert pytorch model to C": "questions.html#convert-a-pytorch-or-keras-model-to-c",
+    "hidden_size how large": "questions.html#how-large-hidden-size-num-layers-how-many-units",
+    "softmax at the end": "questions.html#softmax-at-the-end-sigmoid-at-the-end-probabilities",
     "lightning checkpoint": "start/pytorch.html#a-lightning-checkpoint",
     "real-time safe no allocation": "questions.html",  # which has not all of these words
     "why does the gradient vanish": "learn/rnn.html",

@@ -57,7 +57,8 @@ def ours(net: Any, given: Any, **options: Any) -> list[Any]:
     """The outputs of a net for Keras' arrays, as Keras' arrays."""
     arrays = given if isinstance(given, (list, tuple)) else [given]
     moved = []
-    for array, port in zip(arrays, net._inputs.values(), strict=True):
+    ports = [port for port in net._inputs.values() if port.steps is None]
+    for array, port in zip(arrays, ports, strict=True):
         is_timed = array.ndim - 1 > len(port.frame)
         moved.append(array.swapaxes(0, 1) if is_timed else array)
     y = net(*moved, **options)

@@ -243,6 +243,41 @@ CASES = {
     "Permute": lambda: over_time(L.Permute((2, 1)), L.Dense(4), L.Flatten(), steps=T),
     "Permute frames": lambda: in_frames(L.Permute((3, 1, 2)), L.Flatten(), frame=(4, 5, 2)),
     "RepeatVector": lambda: over_time(L.LSTM(4), L.RepeatVector(T), seq(L.LSTM, 3), steps=T),
+    "Permute and back": lambda: over_time(
+        L.Permute((2, 1)), L.Dense(T), L.Permute((2, 1)), L.LSTM(4), L.Dense(2), steps=T
+    ),
+    "TimeDistributed of frames": lambda: in_frames(
+        L.Permute((2, 1, 3)), L.TimeDistributed(L.Flatten()), L.GRU(4), frame=(4, 5, 2)
+    ),
+    "PReLU steps": lambda: over_time(L.PReLU(), L.LSTM(3), steps=T),
+    "Normalization": lambda: over_time(
+        L.Normalization(),
+        L.Normalization(axis=None),
+        L.Normalization(mean=[1, 2], variance=[0.5, 3]),
+        frame=(2,),
+    ),
+    "Normalization inverse": lambda: in_frames(
+        L.Normalization(invert=True), L.Normalization(mean=3, variance=4)
+    ),
+    "Rescaling channels": lambda: over_time(L.Rescaling([0.5, 2.0], [1.0, 3.0]), frame=(2,)),
+    "Conv1DTranspose": lambda: over_time(
+        L.Conv1DTranspose(3, 5, strides=2, padding="same", activation="relu"),
+        L.Conv1DTranspose(2, 3, strides=2, use_bias=False),
+        L.LSTM(3),
+        steps=T,
+    ),
+    "UpSampling1D": lambda: over_time(L.UpSampling1D(3), L.Conv1D(3, 2), steps=T),
+    "Cropping1D": lambda: over_time(L.Cropping1D((2, 1)), seq(L.LSTM, 3), L.Cropping1D((1, 0))),
+    "Cropping1D frames": lambda: in_frames(L.Cropping1D((2, 1)), L.Flatten(), frame=(6, 3)),
+    "GlobalAveragePooling1D channels": lambda: over_time(
+        L.GlobalAveragePooling1D(data_format="channels_first"), L.Dense(2), steps=T
+    ),
+    "GlobalMaxPooling1D channels": lambda: over_time(
+        seq(L.LSTM, 3), L.GlobalMaxPooling1D(data_format="channels_first", keepdims=True), steps=T
+    ),
+    "LSTMCell": lambda: graph(
+        lambda x, h, c: (lambda y, s: [y, *s])(*L.LSTMCell(4)(x, [h, c])), (3,), (4,), (4,)
+    ),
     # merges
     **{
         name: lambda name=name: graph(
@@ -255,6 +290,23 @@ CASES = {
         lambda x, y: L.Concatenate()([L.LSTM(3)(x), L.Dense(4)(y)]), [(F,)], (3,)
     ),
     "Dot": lambda: graph(lambda x, y: L.Dot(1, normalize=True)([x, y]), (5,), (5,)),
+    "Dot sequences": lambda: graph(
+        lambda x, y: L.Dot((2, 1))([L.Softmax()(L.Dot(2, normalize=True)([x, y])), y]),
+        [(F,)],
+        [(F,)],
+        steps=T,
+    ),
+    "Dot last step": lambda: graph(
+        lambda x: L.Dot(1)([x, L.Softmax()(L.Dot((1, 2))([L.LSTM(F)(x), x]))]), [(F,)], steps=T
+    ),
+    "Dot steps": lambda: graph(lambda x: L.Dot(1)([L.Softmax(axis=1)(L.Dense(1)(x)), x]), [(F,)]),
+    "Multiply frames": lambda: graph(
+        lambda x: L.LSTM(3)(
+            L.Multiply()([x, L.Permute((2, 1))(L.RepeatVector(F)(L.Flatten()(L.Dense(1)(x))))])
+        ),
+        [(F,)],
+        steps=T,
+    ),
     # attention
     "Attention": lambda: graph(lambda x: L.Attention(use_scale=True)([x, seq(L.LSTM, F)(x)]), [(F,)]),
     "Attention two": lambda: graph(lambda x, y: L.Attention()([x, y]), [(F,)], [(F,)]),
@@ -296,6 +348,17 @@ CASES = {
     "operation GetItem": lambda: graph(lambda x: L.Dense(3)(x[:, -1, 1:4]), [(F,)]),
     "operation GetItem, first steps": lambda: graph(
         lambda x: L.Dense(3)(x[:, 0] * x[:, 2]) - L.Dense(3)(x[:, -2]), [(F,)]
+    ),
+    "operation GetItem, steps": lambda: graph(
+        lambda x: [x[:, 2:], x[:, 1:-2, 0], L.GRU(3)(x[:, -4:]), L.Flatten()(x[:, :3])], [(F,)], steps=T
+    ),
+    "operation shapes": lambda: graph(
+        lambda x: (
+            keras.ops.matmul(keras.ops.reshape(x, (-1, T, F)), keras.ops.transpose(x, (0, 2, 1)))
+            + keras.ops.squeeze(keras.ops.reshape(keras.ops.square(L.LSTM(T)(x)), (-1, 1, T, 1)), -1)
+        ),
+        [(F,)],
+        steps=T,
     ),
     "operation reductions": lambda: graph(
         lambda x: [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import warnings
 
@@ -326,10 +327,11 @@ def test_a_lambda_never_runs(tmp_path):
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        (lambda: [L.ConvLSTM1D(3, 2)], r"\(ConvLSTM1D\): ConvLSTM1D is not known"),
+        (lambda: [L.ConvLSTM1D(3, 2)], r"\(ConvLSTM1D\): ConvLSTM1D has a state of channels and places"),
         (lambda: [L.LSTM(3, activation="gelu")], "gelu is no function of a gate"),
         (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "from the last to the first"),
         (lambda: [L.Conv1D(3, 2, strides=2, padding="same")], "depends on their number"),
+        (lambda: [L.Discretization([0.0, 1.0]), L.LSTM(3)], "save the model without it"),
     ],
 )
 def test_what_no_layer_does(layers, words, tmp_path):
@@ -366,8 +368,7 @@ def test_axes_more_and_frames_in_place_of_steps(tmp_path):
     agrees(randomised(keras.Model(x, keras.ops.expand_dims(h, -1) * 2.0)), numbers(B, 9, 3), tmp_path)
     frames = L.Reshape((9, 5))(L.Dense(45)(last))
     for merged in (L.Add()([h, frames]), h * frames):
-        with pytest.raises(tr.LoadError, match=r"meets steps with frames of shape \(9, 5\)"):
-            tr.load(saved(keras.Model(x, merged), tmp_path / "model.keras"))
+        agrees(randomised(keras.Model(x, L.Flatten()(merged))), numbers(B, 9, 3), tmp_path)
 
 
 def _decoders():
@@ -489,3 +490,46 @@ def test_a_model_of_a_fixed_number_of_steps_is_compared_on_as_many(tmp_path):
     for against in (model, tmp_path / "model.keras"):
         found = tr.verify(net, against)
         assert found, str(found)
+
+
+def test_a_mask_that_is_an_input(tmp_path):
+    x, m = keras.Input((9, 3)), keras.Input((9,), dtype="bool")
+    h = L.Bidirectional(L.LSTM(4, return_sequences=True))(x, mask=m)
+    y = L.Concatenate()([L.GRU(3)(h), L.GlobalAveragePooling1D()(x, mask=m)])
+    model = randomised(keras.Model([x, m], y))
+    given, mask = numbers(B, 9, 3), np.arange(9) < [[9], [6]]
+    mask[0, 4] = False
+    net = tr.load(saved(model, tmp_path / "model.keras"))
+    close(net(given.swapaxes(0, 1), mask.T[..., None].astype(np.float32)), run(model, [given, mask])[0])
+    with pytest.raises(tr.LoadError, match=r"\(TimeDistributed\): reads a mask that is an input"):
+        tr.load(saved(keras.Model([x, m], L.TimeDistributed(L.Dense(2))(x, mask=m)), tmp_path / "m.keras"))
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+def test_operations_of_tensorflow(tmp_path):
+    """Keras 2 has operations on values as layers: TFOpLambda, SlicingOpLambda."""
+    x = keras.Input((9, 3), name="x")
+    h = L.LSTM(4, return_sequences=True, name="h")(x)
+    y = keras.ops.mean(1.0 - h[:, -3:, 1:] * 2.0, axis=1)
+    model = randomised(keras.Model(x, y))
+    config = json.loads(model.to_json())
+    item, multiply, subtract, mean = config["config"]["layers"][2:]
+    whole = {"start": None, "stop": None, "step": None}
+    spec = [whole, {**whole, "start": -3}, {**whole, "start": 1}]
+    for layer, function, node in (
+        (item, "__operators__.getitem", ["h", 0, 0, {"slice_spec": spec}]),
+        (multiply, "math.multiply", [item["name"], 0, 0, {"y": 2.0, "name": None}]),
+        (subtract, "math.subtract", ["_CONSTANT_VALUE", -1, 1.0, {"y": [multiply["name"], 0, 0]}]),
+        (mean, "math.reduce_mean", [subtract["name"], 0, 0, {"axis": 1}]),
+    ):
+        layer["class_name"] = "SlicingOpLambda" if layer is item else "TFOpLambda"
+        layer["config"] = {"name": layer["name"], "trainable": True, "function": function}
+        layer["inbound_nodes"] = [node]
+        layer.pop("module")
+    model.save_weights(tmp_path / "model.weights.h5")
+    net = tr.load(tmp_path / "model.weights.h5", architecture=json.dumps(config))
+    given = numbers(B, 9, 3)
+    close(net(given.swapaxes(0, 1)), run(model, given)[0])
+    mean["config"]["function"] = "math.cumsum"
+    with pytest.raises(tr.LoadError, match=r"math\.cumsum is an operation of TensorFlow that is not known"):
+        tr.load(tmp_path / "model.weights.h5", architecture=json.dumps(config))

@@ -195,6 +195,97 @@ def test_a_scripted_module(case):
     compared(module, net, make(1, T), axes)
 
 
+class Attending(nn.Module):
+    """A mask that is added by the code, texts among its conditions, and lists that grow."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(16, 3)
+        self.register_buffer("low", torch.linspace(-0.4, -0.2, 3))
+
+    def forward(self, x):
+        y = self.layer(self.lstm(x)[0])
+        h, found = torch.zeros(x.size(0), 8), torch.jit.annotate(list[torch.Tensor], [])
+        for one in y.unbind(1):
+            h = torch.tanh(one + self.norm(h))
+            found += [h]
+        y = torch.cat([torch.stack(found, 1), y.roll(2, 2)], 2)
+        y = torch.clamp(self.fc(y), self.low, -self.low) @ torch.eye(3)
+        best = nn.functional.adaptive_max_pool1d(y.transpose(1, 2), 1)
+        return y.narrow(1, 1, y.size(1) - 1), best.squeeze(2)
+
+
+@pytest.mark.parametrize("change", [None, torch.jit.freeze, torch.jit.optimize_for_inference])
+def test_a_module_that_is_frozen_or_not(change):
+    module = perturbed(Attending())
+    scripted = torch.jit.script(module)
+    net = tr.load(file_of(change(scripted) if change else scripted))
+    for batch, steps in ((3, 14), (1, 31), (2, 9)):
+        x = floats(batch, steps, 6)
+        with torch.no_grad():
+            for got, expected in zip(net(x.numpy()), module(x), strict=True):
+                np.testing.assert_allclose(got, expected.numpy(), atol=2e-6)
+
+
+class Asking(nn.Module):
+    """Does something else at some lengths, behind a picture whose size the GRU tells."""
+
+    def __init__(self, least: int):
+        super().__init__()
+        self.conv, self.gru = nn.Conv2d(1, 4, 3, stride=(1, 2), padding=1), nn.GRU(32, 8, batch_first=True)
+        self.table, self.least = nn.Parameter(torch.randn(1, 100, 8)), least
+
+    def forward(self, x):
+        if x.size(2) < self.least:
+            x = nn.functional.pad(x, (0, 0, self.least - x.size(2), 0))
+        y = self.gru(self.conv(x).transpose(1, 2).flatten(2))[0]
+        return y + self.table[:, : y.size(1)]
+
+
+def test_sizes_behind_a_picture_and_conditions_on_the_steps():
+    free, asks = perturbed(Asking(1)), perturbed(Asking(40))
+    with pytest.warns(UserWarning, match=r"size 16; the file allows \[15, 16\].*\(None, 1, None, 16\)"):
+        net = tr.load(file_of(torch.jit.freeze(torch.jit.script(free))))
+    file = file_of(torch.jit.script(asks))
+    with pytest.raises(tr.LoadError, match=r"test_torchscript.py:\d+: .* another answer at 2 steps"):
+        tr.load(file)
+    still = tr.load(file, shapes={"x": (None, 1, 12, 16)})
+    for one, module, batch, steps in ((net, free, 2, 9), (net, free, 3, 31), (still, asks, 2, 12)):
+        x = floats(batch, 1, steps, 16)
+        with torch.no_grad():
+            expected = module(x).numpy()
+        given = np.moveaxis(x.numpy(), 2, 1) if one is net else x.numpy()
+        np.testing.assert_allclose(one(given), expected, atol=2e-6)
+
+
+REFUSED = {
+    "pad": ("F.pad(x, (0, 0, 0, 99 - x.size(1)))", "pad of .*follows from the number of steps"),
+    "layer_norm": ("F.layer_norm(x, [x.size(1), 6])", "layer_norm of .*normalises over the steps"),
+    "roll": ("x.roll(1, 1)", "roll of .*rolls steps"),
+    "erfinv": ("torch.erfinv(x)", "erfinv of .*not known"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_names_what_was_written(case, tmp_path, monkeypatch):
+    """The line of the model, and no type of ours."""
+    code, words = REFUSED[case]
+    (tmp_path / f"{case}_module.py").write_text(
+        "import torch, torch.nn.functional as F\nclass Own(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.gru = torch.nn.GRU(6, 8, batch_first=True)\n"
+        f"    def forward(self, x):\n        x = {code}\n        return self.gru(x)[0]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = __import__(f"{case}_module").Own().eval()
+    with pytest.raises(tr.LoadError, match=words) as caught:
+        tr.load(file_of(torch.jit.script(module)))
+    assert "'Known'" not in str(caught.value)
+    assert re.search(rf"{case}_module.py:7( \(torch/nn/functional.py:\d+\))?: {case} of", str(caught.value))
+
+
 class Begun(nn.Module):
     """Loops by how they begin: only the first is the same at each step."""
 

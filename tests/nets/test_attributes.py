@@ -449,6 +449,14 @@ class Torch:
             lambda: tr.Sequential(Torch()),
             r"Sequential: layer .0. is Torch, .*: tr.from_torch\(\) makes a net",
         ),
+        (lambda: tr.Sequential(tr.LSTM), "Sequential: layer .0. is the class LSTM, .*: call it with its arg"),
+        (lambda: tr.LSTM(3, 4, return_sequences=True), r"LSTM: .* 'return_sequences', .*: .*tr.LastStep\(\)"),
+        (lambda: tr.concat(tr.Input(3)), "concat: got <Value of Input: .*, expected a list of values"),
+        (lambda: tr.Input(3) - np.ones(3), "Subtract: got ndarray .*; an array is weights of a layer"),
+        (
+            lambda: NET.trainer(loss="mse", optimizer=tr.optim.SGD(NET)),
+            r"trainer: loss is str, .* tr.MSELoss\(",
+        ),
         (lambda: NET.load_state_dict("w.pt"), r"load_state_dict: got 'w.pt', .* tr.load_weights\(path\)"),
         (lambda: NET.fit([], [], loss=Torch()), "loss: got .*Torch.*, expected a name or a loss object"),
         (lambda: NET.fit([]), "Net.fit: missing a required argument: 'y'; expected x, y"),
@@ -482,6 +490,7 @@ def test_the_constructor_of_a_users_optimiser_is_its_own() -> None:
     [
         (tr, "LTSM", "LSTM"),
         (tr, "lstm", "LSTM"),
+        (tr, "Dense", "Linear"),
         (tr, "Sequental", "Sequential"),
         (tr, "load_weight", "load_weights"),
         (tr.optim, "Adm", "Adam"),
@@ -502,6 +511,27 @@ def test_a_name_that_a_module_lacks(module: Any, name: str, meant: str) -> None:
         AttributeError, match="has no attribute '__optim__'$"
     ):  # asked by tools, seldom missed
         module.__optim__  # noqa: B018
+
+
+def test_a_namespace_that_there_is_not() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'nn': layers are in tinyrnn itself, tr\.LSTM$"):
+        tr.nn.LSTM(3, 4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "meant"),
+    [
+        ("loss", "mae", "l1"),
+        ("loss", "sparse_categorical_crossentropy", "cross_entropy"),
+        ("loss", "binary_crossentropy", "bce_with_logits"),
+        ("optimizer", "adm", "adam"),
+    ],
+)
+def test_a_loss_or_an_optimizer_by_a_wrong_name(argument: str, name: str, meant: str) -> None:
+    x, y = np.zeros((1, 3, 3), np.float32), np.zeros((1, 3, 2), np.float32)
+    arguments: Any = {"loss": "mse", argument: name}
+    with pytest.raises(ValueError, match=f"{argument}: got '{name}', .*; did you mean '{meant}'"):
+        NET.fit(x, y, **arguments)
 
 
 def test_the_interpreter_adds_no_second_suggestion() -> None:

@@ -512,6 +512,26 @@ def test_a_cell_unrolled_is_one_frame(axes, tmp_path):
     close(loaded(file, tmp_path, **options)(x.numpy()), expected)
 
 
+BY_NUMBER = {
+    "all": lambda m, x: m.rnn(x)[0] + unrolled(m, x)[:, -1:],
+    "all of the layer's": lambda m, x: unrolled(m, m.lin(m.rnn(x)[0])),
+    "all backwards": lambda m, x: unrolled(m, m.lin(m.rnn(x)[0])[:, [4, 3, 2, 1, 0]]),
+    "the last": lambda m, x: m.rnn(x)[0][:, x.shape[1] - 1],
+}
+
+
+@pytest.mark.parametrize("name", BY_NUMBER)
+def test_the_last_of_a_fixed_number_of_steps_is_that_of_as_many(name, tmp_path):
+    """Nothing tells whether it is the last of longer sequences, or the one of that number."""
+    torch.manual_seed(0)
+    module = Model(BY_NUMBER[name], rnn=gru(8, 7), cell=nn.GRUCell(8, 7), lin=nn.Linear(7, 8))
+    x = np.random.default_rng(0).standard_normal((1, 9, 8)).astype(np.float32)
+    file = exported(module, (torch.zeros(1, 5, 8),), ["x"], ["y"], None)
+    net, (expected,) = loaded(file, tmp_path), run(file, x[:, :5])
+    close(net(x[0, :5]).reshape(expected.shape), expected)
+    assert np.isnan(net(x[0])[-1]).all()
+
+
 def test_a_cell_unrolled_from_the_end_is_one_frame(tmp_path):
     """A turned axis is time in a graph that goes over steps, and here the file has written them out."""
     torch.manual_seed(0)

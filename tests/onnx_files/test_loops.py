@@ -320,6 +320,66 @@ def test_a_net_with_a_loop_is_saved_and_trains(tmp_path):
     assert losses[-1] < losses[0]
 
 
+# ---- decoders ----------------------------------------------------------------------------------------------
+
+SOUGHT = {
+    "product": [
+        node("Unsqueeze", "q unit", "q1"),
+        node("MatMul", "q1 turned", "s"),
+        node("Softmax", "s", "w", axis=-1),
+        node("MatMul", "w e", "c1"),
+        node("Squeeze", "c1 unit", "c"),
+    ],
+    "sum": [
+        node("Unsqueeze", "q unit", "q1"),
+        node("Add", "q1 e", "s"),
+        node("Tanh", "s", "f"),
+        node("MatMul", "f v", "g"),
+        node("Softmax", "g", "w", axis=1),
+        node("Mul", "w e", "m"),
+        node("ReduceSum", "m unit", "c", keepdims=0),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SOUGHT)
+@pytest.mark.parametrize("is_loop", [False, True])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_attention_of_a_decoder_in_a_loop(name, is_loop, fixed, tmp_path):
+    """Each step of the decoder attends to all steps of another input, which has as many as it likes."""
+    body = [
+        node("MatMul", "h Q", "q"),
+        *SOUGHT[name],
+        node("MatMul", "zt I", "a"),
+        node("MatMul", "c C", "b"),
+        node("Add", "a b", "t"),
+        node("Tanh", "t", "new"),
+        node("Identity", "new", "y1"),
+    ]
+    if is_loop:
+        whole = [node("Gather", "z i", "zt", axis=0), *body, node("Identity", "cond", "go")]
+        nodes = [node("Shape", "z", "n"), node("Gather", "n first", "count")]
+        nodes.append(node("Loop", "count true h0", "hn y", body=graph(whole, "i cond h", "go new y1")))
+    else:
+        nodes = [node("Scan", "h0 z", "hn y", body=graph(body, "h zt", "new y1"), num_scan_inputs=1)]
+    encoder = [
+        node("LSTM", "x We Re", "e0", hidden_size=HIDDEN),
+        node("Squeeze", "e0 unit", "e1"),
+        node("Transpose", "e1", "e", perm=[1, 0, 2]),
+        node("Transpose", "e1", "turned", perm=[1, 2, 0]),
+    ]
+    constants = {key: CONSTANTS[key] for key in ("We", "Re")} | {"unit": np.int64([1])}
+    constants |= {"Q": numbers(HIDDEN, HIDDEN), "I": numbers(3, HIDDEN), "C": numbers(HIDDEN, HIDDEN, seed=1)}
+    constants |= {"h0": numbers(1, HIDDEN, seed=2).repeat(ROWS, 0)}
+    constants |= {"v": numbers(HIDDEN, 1)} if name == "sum" else {}
+    constants |= {key: CONSTANTS[key] for key in ("first", "true")} if is_loop else {}
+    for steps, more in [(STEPS, 4)] if fixed else [(STEPS, 4), (3, 6)]:
+        shapes = {"x": (steps if fixed else "steps", ROWS, INPUTS), "z": (more if fixed else "more", ROWS, 3)}
+        found = model([*encoder, *nodes], shapes, ["y"], **constants)
+        x, z = numbers(steps, ROWS, INPUTS), numbers(more, ROWS, 3, seed=1)
+        close(loaded(found, tmp_path)({"x": x, "z": z}), run(found, x, z)[0])
+
+
 # ---- scripts of PyTorch ----------------------------------------------------------------------------------
 
 
@@ -397,7 +457,7 @@ ENDS = graph(
 WRONG = {
     "a whole sequence": (
         [*COUNTED, node("Loop", "count true h0", "hn y", body=WHOLE)],
-        r"Mul.*in a loop reads a step and a whole sequence",
+        r"Mul.*in a loop reads a step and the whole sequence that the loop goes over",
     ),
     "an end by a value": (
         [*COUNTED, node("Loop", "count true h0", "hn y", body=ENDS)],

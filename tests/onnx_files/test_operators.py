@@ -262,6 +262,7 @@ CASES = {
     },
     "ReduceMean two": ([node("ReduceMean", "x", axes=[1, 3])], (2, 3, 4), {}, 12),
     "ReduceSum 13": one("ReduceSum", INTS([1])),
+    "ReduceL2 one": ([node("ReduceL2", "x", axes=[1])], (1, 6), {}, 17),
     "Softmax": one("Softmax"),
     "Softmax rows": one("Softmax", axis=1),
     "LogSoftmax": one("LogSoftmax", axis=-1),
@@ -514,6 +515,8 @@ def test_a_vector_times_a_matrix(tmp_path):
 APART = {
     "a row of the last state": ([node("Gather", "hn none", axis=1)], "takes some rows of the batch"),
     "the last row of it": ([node("Gather", "hn last", axis=1)], "takes some rows of the batch"),
+    "its last two rows": ([node("Slice", "hn two end one")], "axis 1 is time or the batch"),
+    "rows side by side": ([node("Reshape", "hn pair")], r"\(Reshape, opset 17\): shape is \[2, "),
 }
 
 
@@ -521,7 +524,8 @@ APART = {
 def test_rows_stay_apart(name, tmp_path):
     nodes, words = APART[name]
     nodes = [node("LSTM", "x W R B", "h hn", hidden_size=3), *nodes]
-    constants = {**LSTM, "none": INTS([0]), "last": INTS([-1])}
+    more = {"none": [0], "last": [-1], "two": [-2], "end": [2**62], "one": [1], "pair": [2, -1]}
+    constants = {**LSTM, **{name: INTS(one) for name, one in more.items()}}
     with pytest.raises(tr.LoadError, match=words):
         loaded(model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants), tmp_path)
 
@@ -530,6 +534,25 @@ def test_a_sum_with_its_own_transpose_is_refused(tmp_path):
     nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Add", "x t")]
     with pytest.raises(tr.LoadError, match="input x: two of its axes meet in an operation"):
         loaded(model(nodes, {"x": ("steps", "rows", 4)}, ["y"]), tmp_path)
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("sizes", [True, False])
+def test_more_steps_are_refused(named, sizes, tmp_path):
+    nodes = over_time(node("Resize", "z - - more" if sizes else "z - more"))
+    constants = {**LSTM, "one": MORE["one"], "more": INTS([14, 2, 3]) if sizes else np.float32([2, 1, 1])}
+    found = model(nodes, {"x": ("steps", 2, 4) if named else (7, 2, 4)}, ["y"], **constants)
+    assert run(found, numbers(7, 2, 4))[0].shape == (14, 2, 3)
+    with pytest.raises(tr.LoadError, match="makes more steps or rows"):
+        loaded(found, tmp_path)
+
+
+def test_windows_that_begin_in_the_padding_are_refused(tmp_path):
+    nodes = [node("MaxPool", "x", kernel_shape=[2], strides=[2], pads=[0, 1], ceil_mode=1)]
+    found = model(nodes, {"x": ("rows", 3, 4)}, ["y"])
+    assert run(found, numbers(2, 3, 4))[0].shape == (2, 3, 2)  # not three windows
+    with pytest.raises(tr.LoadError, match="pads one side more than the other, with a ceil_mode"):
+        loaded(found, tmp_path)
 
 
 def test_an_unknown_operator_is_named(tmp_path):

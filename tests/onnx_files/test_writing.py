@@ -276,6 +276,18 @@ def test_a_graph_without_recurrent_layers_comes_back(tmp_path):
     assert np.array_equal(tr.load(tmp_path / "net.onnx")(given), net(given))
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_axis_of_time_that_no_layer_goes_over_comes_back(mixed, tmp_path):
+    x, z = tr.Input(4, name="x"), tr.Input(3, time="other", name="z")
+    h = tr.LSTM(4, 3)(x)
+    net = tr.Net([x, z], tr.Tanh()(z) + tr.LastStep()(h) if mixed else [h, tr.Linear(3, 2)(z)])
+    net.to_onnx(tmp_path / "net.onnx", states=False)
+    given = {"x": numbers(T, B, 4), "z": numbers(T + 3, B, 3, seed=1)}
+    found, wanted = tr.load(tmp_path / "net.onnx")(given), net(given)
+    for one, other in [(found, wanted)] if mixed else zip(found, wanted, strict=True):
+        close(one, other)
+
+
 def test_names_of_a_file_differ(tmp_path):
     x, s = numbers(T, B, 3), numbers(B, 3, seed=1)
     a, b = tr.Input(3), tr.Input(3, time=None)

@@ -33,6 +33,45 @@ def written(tmp_path, thing, name="m.json"):
     return path
 
 
+def modeled(inputs, hidden, levels):
+    """A file of Neural Amp Modeler, its arrays by level (matrix, bias, h, c), and those of the last layer."""
+    levels = [
+        (
+            drawn(4 * hidden, (hidden if i else inputs) + hidden),
+            drawn(4 * hidden),
+            drawn(hidden),
+            drawn(hidden),
+        )
+        for i in range(levels)
+    ]
+    head = drawn(hidden), drawn(1)
+    config = {"input_size": inputs, "hidden_size": hidden, "num_layers": len(levels)}
+    weights = np.concatenate([one.ravel() for one in (*(one for level in levels for one in level), *head)])
+    about = {"version": "0.5.1", "architecture": "LSTM", "sample_rate": 48000}
+    return about | {"config": config, "weights": weights.tolist()}, levels, head
+
+
+@pytest.mark.parametrize("inputs, hidden, levels", [(1, 3, 2), (2, 4, 1)])
+def test_an_lstm_of_neural_amp_modeler(tmp_path, inputs, hidden, levels):
+    file, levels, head = modeled(inputs, hidden, levels)
+    path = written(tmp_path, file, "m.nam")
+    x = drawn(50, inputs).astype(np.float32)
+    states, expected = [[h, c] for _, _, h, c in levels], []
+    for row in x:  # the formula, in float64
+        value = row.astype(np.float64)
+        for (matrix, bias, *_), state in zip(levels, states, strict=True):
+            i, f, g, o = np.split(matrix @ np.concatenate([value, state[0]]) + bias, 4)
+            i, f, o = (1 / (1 + np.exp(-one)) for one in (i, f, o))
+            state[1] = f * state[1] + i * np.tanh(g)
+            state[0] = value = o * np.tanh(state[1])
+        expected.append(head[0] @ value + head[1])
+    net = tr.load(path)
+    np.testing.assert_allclose(net(x), expected, atol=2e-6)
+    net.save(tmp_path / "m.safetensors")
+    assert np.array_equal(tr.load(tmp_path / "m.safetensors")(x), net(x))
+    assert inspect_file(path).metadata["sample_rate"] == "48000"
+
+
 def layer(kind, size, *weights, activation="", **more):
     return {
         "type": kind,
@@ -320,6 +359,8 @@ REFUSED = [
         {"version": "0.5.0", "architecture": "WaveNet", "config": {}, "weights": [1.0]},
         "Neural Amp Modeler, WaveNet",
     ),
+    (modeled(1, 2, 1)[0] | {"config": {"input_size": 1, "hidden_size": 2}}, "num_layers, each an integer"),
+    (modeled(1, 2, 1)[0] | {"weights": [0.5] * 40}, "got 40 numbers, expected 39 for config's sizes"),
     ({"model_data": 1, "state_dict": {}}, "expected an object model_data"),
     ({"model_data": model_data()}, "an object state_dict"),
     ({"a": 1, "b": "c"}, "holds no weights, .* its keys are a, b"),

@@ -1,4 +1,4 @@
-"""What PyInstaller asks a package for, through its entry point: the folder of hook-tinyrnn.py."""
+"""The entry point of PyInstaller: the folder of hook-tinyrnn.py."""
 
 
 def folders() -> list[str]:

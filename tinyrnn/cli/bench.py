@@ -121,7 +121,7 @@ def _model_jobs(args: Namespace) -> Iterator[Job]:
         inputs, hidden, layers = (int(number or 1) for number in spec.groups()[1:4])
         net = getattr(tr, spec[1].upper())(inputs, hidden, layers)
         net = tr.quantize(net, spec[5].lower()) if spec[5] else net
-    elif re.match(r"\w+:\d", args.model) and not os.path.exists(args.model):
+    elif re.match(r"(lstm|gru|rnn)$|\w+:\d", args.model, re.I) and not os.path.exists(args.model):
         form = "lstm, gru or rnn:INPUTxHIDDEN[xLAYERS][:FORMAT], such as lstm:64x128 or gru:40x64x2:int8"
         raise UsageError(f"{args.model}: not the size of a net, expected {form}")
     else:

@@ -28,6 +28,7 @@ from tinyrnn.keras.config import (
     first_calls,
     in_order,
     layers_of,
+    mask_inputs,
     ports,
     without_masks,
 )
@@ -43,6 +44,7 @@ from tinyrnn.weights.spec import Array, shown
 
 MOST_PASSES = 200
 MOST_CALLS = 20_000
+MOST_ROWS = 1024  # of a frame that become steps: each step multiplies with all of them
 # What archives of Keras 2 have in place of "layers/", and before the parts of a MultiHeadAttention.
 _CHECKPOINT = "_layer_checkpoint_dependencies/"
 _HEAD = re.compile(r"/((?:query|key|value|output)_dense)/")
@@ -55,6 +57,23 @@ _NEEDS_TIME = (
     *("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed", "CuDNNLSTM", "CuDNNGRU"),
     *("LSTMV1", "GRUV1", "Masking", "ConvLSTM1D", "ConvLSTM2D"),
 )
+
+# Layers that no net has, and what to do.
+_GIVE = "give a layer or function of values for it, load(path, custom={{{0!r}: ...}})"
+_REFUSED = {
+    (
+        "ConvLSTM1D",
+        "ConvLSTM2D",
+        "ConvLSTM3D",
+    ): f"has a state of channels and places, no net has that: {_GIVE}",
+    ("Discretization", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"): (
+        "makes indices of text or numbers, a net begins with indices: save the model without it"
+    ),
+}
+_UNKNOWN = f"is not known, and code in a file never runs: {_GIVE}; known are those of docs/keras.md"
+
+# Layers that read an input as a mask.
+_READ_MASKS = ("Bidirectional", "GRU", "GlobalAveragePooling1D", "LSTM", "RNN", "SimpleRNN")
 
 # Layers whose output has the mask of their input.
 _PASS_MASKS = (
@@ -80,10 +99,12 @@ class Builder:
         self.layers: dict[str, Any] = {}
         self.inputs: dict[str, Seen] = {}
         self.counts: dict[int, Input] = {}  # the inputs that only have so many steps
+        self.embedded: dict[str, Value] = {}  # what an Embedding makes of inputs of indices
         self.names: set[str] = set()
         self.named: set[int] = set()
         self.prefix: list[str] = []
         self.heeded = self.dropped = ""
+        self.within_step = False  # of a TimeDistributed
         self.masks: dict[str, Value] = {}  # by `Seen.masked`, if the net computes them
         self.calls = 0
 
@@ -170,12 +191,21 @@ class Builder:
 
     def with_steps(self, count: int) -> Value:
         """An input that has so many steps, or a new one that a call leaves out."""
-        found = next((one for one in self.inputs.values() if one.timed and one.steps == count), None)
-        if found is not None:
-            return found.value
+        for name, one in self.inputs.items():
+            value = one.value if one.value.frame else self.embedded.get(name)
+            if one.timed and one.steps == count and value is not None:
+                return value
         name = f"{count}_steps"
         self.plan.has_time_now = True
         return self.counts.setdefault(count, Input(1, time=name, name=name, steps=count))
+
+    def sequence(self, x: Seen) -> Seen:
+        """A sequence, also where its steps are the first axis of a frame."""
+        x = x.whole()
+        spreads = self.plan.spreads and not self.within_step
+        if x.timed or not spreads or not 2 <= len(x.shape) <= 4 or x.shape[0] > MOST_ROWS:
+            return x
+        return x.in_steps(self.with_steps(x.shape[0]))
 
     # ---- layers ------------------------------------------------------------------------------------------
 
@@ -195,17 +225,16 @@ class Builder:
             outputs = self.walk(entry, given, path)
             self.prefix.pop()
             return outputs if len(outputs) > 1 else outputs[0]
+        if isinstance(kwargs.get("mask"), Seen) and entry.kind not in _READ_MASKS:
+            raise Unfit("reads a mask that is an input, which recurrent layers and means over the steps do")
         if entry.kind == "TimeDistributed":
             return self.distributed(entry, given, args, kwargs, path)
         merges = len(args) == 1 and isinstance(args[0], list)  # a layer of several values, not an operation
         operates = entry.operation or (entry.operation is None and entry.kind in OPERATIONS)
         table: Mapping[str, Callable[[Call], Any]] = OPERATIONS if operates and not merges else LAYERS
         if entry.kind not in table:
-            raise Unfit(
-                f"{shown(entry.kind)} is not known, and code in a file never runs: give a layer or function "
-                f"of values for it, load(path, custom={{{shown(entry.kind)!r}: ...}}); known are those of "
-                "docs/keras.md"
-            )
+            why = next((text for kinds, text in _REFUSED.items() if entry.kind in kinds), _UNKNOWN)
+            raise Unfit(f"{shown(entry.kind)} {why.format(shown(entry.kind))}")
         found: list[Seen] | Seen = table[entry.kind](Call(entry, given, args, kwargs, self, path))
         if operates:
             return [self.loses(one) for one in found] if isinstance(found, list) else self.loses(found)
@@ -232,13 +261,15 @@ class Builder:
         """TimeDistributed: a layer for each step by itself."""
         inner = entry_of(entry.get("layer"))
         inner.name = inner.name or entry.name
-        for one in given:
-            if not one.whole().timed:
-                raise Unfit("reads frames without steps, expected a sequence")
+        given = [self.sequence(one) for one in given]
+        if not all(one.timed for one in given):
+            raise Unfit("reads frames without steps, expected a sequence")
         hidden = [
             replace(one, timed=False, steps=None, backwards=False, masked="", lost=False) for one in given
         ]
+        within_step, self.within_step = self.within_step, True
         found = self.one(inner, hidden, [*hidden], {}, f"{path}layer/")
+        self.within_step = within_step
 
         def shown_again(one: Seen) -> Seen:
             first = given[0]
@@ -285,6 +316,8 @@ class Builder:
                 if len(values) > 1 and i < len(entries) - 1:
                     raise Unfit(f"layer {shown(entry.name)} returns {len(values)} values in a row of layers")
             return values or []
+        if not self.prefix:
+            self.kinds.update({ref.layer: "mask" for ref in mask_inputs(entries)})
         ins = self.listed(ports(model.get("input_layers"), "input_layers"))
         known: dict[Ref, Seen] = {}
         for i, (_, ref) in enumerate(ins):
@@ -307,14 +340,15 @@ class Builder:
                     if thing not in known:
                         raise self.file.error(
                             f"layer {shown(entry.name)}: reads output {thing.output} of "
-                            f"{shown(thing.layer)}, which is not there"
+                            f"{shown(thing.layer)}, which is not there: an attention has no scores here"
                         )
                     return known[thing]
                 if isinstance(thing, (list, tuple)):
                     return [found(one) for one in thing]
                 return {key: found(one) for key, one in thing.items()} if isinstance(thing, dict) else thing
 
-            refs = use.refs()
+            mask = use.kwargs.get("mask")
+            refs = [ref for ref in use.refs() if ref is not mask]
             args, kwargs = found(use.args), {key: found(one) for key, one in use.kwargs.items()}
             for i, one in enumerate(run(entry, [found(ref) for ref in refs], args, kwargs)):
                 known[Ref(entry.name, number + begin.get(entry.name, 0), i)] = one
@@ -351,11 +385,12 @@ class Builder:
                 f"input {shown(name)} has shape {shown(repr(shape), 60)}, expected two to five sizes: the "
                 f"model was saved before it was built: load(path, shapes={{{shown(name)!r}: (..., 40)}})"
             )
-        if len(sizes) == 2 and sizes[1] is None:
+        is_mask = self.kinds.get(name) == "mask" and len(sizes) == 2
+        if len(sizes) == 2 and sizes[1] is None and not is_mask:
             self.kinds[name] = "index"
         is_index = self.kinds.get(name) == "index"
         timed = len(sizes) == 3 or (len(sizes) > 3 and self.plan.needs_time) or (is_index and len(sizes) == 2)
-        steps_alone = self.plan.stepped and len(sizes) == 2 and not is_index
+        steps_alone = is_mask or (self.plan.stepped and len(sizes) == 2 and not is_index)
         timed = (timed or steps_alone) and not self.plan.untimed
         frame = sizes[1 + timed :]
         if None in frame:
@@ -391,12 +426,13 @@ class Plan:
         self.kinds: dict[str, str] = {}
         self.times: dict[str, str] = {}
         self.outputs: list[str] = []
-        self.untimed = self.stepped = self.has_time = self.has_time_now = self.computes_masks = False
+        self.untimed = self.stepped = self.spreads = False  # the ways of `_otherwise`
+        self.has_time = self.has_time_now = self.computes_masks = False
         self.root = entry_of(model.config)
         if self.root.kind not in SEQUENTIAL + FUNCTIONAL:
             raise Unfit(
                 f"is a model of type {shown(self.root.kind)}, whose code is not in the file, expected a "
-                "Sequential or a functional model"
+                "Sequential or a functional model: build the net, and use tinyrnn.load_weights(path)"
             )
         given = self.root.get("input_layers")
         self.one_input = self.root.kind in SEQUENTIAL or (
@@ -550,7 +586,7 @@ def build_net(
         try:
             return _settled(model, file, plan, custom or {})
         except (LoadError, Unfit, *_WRONG) as problem:
-            ways = ["stepped"] if plan.needs_time else ["untimed", "stepped"]
+            ways = ["stepped", "spreads"] if plan.needs_time else ["untimed", "stepped"]
             nets = (_otherwise(way, model, file, custom or {}, shapes or {}) for way in ways)
             net = next((one for one in nets if one is not None), None)
             if net is None:
@@ -563,7 +599,11 @@ def build_net(
 
 
 def _otherwise(way: str, model: Model, file: WeightsFile, custom: Any, shapes: Any) -> Net | None:
-    """The net of a model whose inputs are frames without steps, or all steps of a number; None if none is."""
+    """Build the net in another way, or return None.
+
+    Inputs are frames without steps (``"untimed"``) or all steps of a number (``"stepped"``), or frames become
+    steps where a layer needs some (``"spreads"``).
+    """
     plan = Plan(model, file, shapes)
     setattr(plan, way, True)
     try:

@@ -13,6 +13,7 @@ from tinyrnn.weights.spec import shown
 
 MAX_LAYERS = 20_000
 MAX_NESTED = 30
+_CONSTANT = "_CONSTANT_VALUE"  # the layer's name in a call of Keras 2 that reads a constant
 SEQUENTIAL, FUNCTIONAL = ("Sequential",), ("Functional", "Model")
 
 
@@ -119,7 +120,43 @@ def layers_of(model: Entry) -> list[Entry]:
             if not isinstance(nodes, list) or len(nodes) > MAX_LAYERS:
                 raise Unfit(f"{shown(entry.name)}: inbound_nodes is no list")
             entry.uses = [_use(node) for node in nodes]
+            if entry.kind in ("TFOpLambda", "SlicingOpLambda"):
+                _as_operation(entry)
     return found
+
+
+def _as_operation(entry: Entry) -> None:
+    """An operation of TensorFlow in a file of Keras 2, as one of Keras 3."""
+    name = str(entry.get("function")).rpartition(".")[2]
+    if name not in _OPERATIONS or len(entry.uses) != 1:
+        raise Unfit(
+            f"layer {shown(entry.name)}: {shown(str(entry.get('function')))} is an operation of TensorFlow "
+            f"that is not known, expected one of {', '.join(_OPERATIONS)}"
+        )
+    (use,) = entry.uses
+    entry.kind, entry.operation = _OPERATIONS[name], True
+    told = {_ARGUMENTS.get(key, key): value for key, value in use.kwargs.items()}
+    use.args += [told[key] for key in ("y", "key") if key in told]
+    use.kwargs = {}
+    entry.config = told
+
+
+# The names of TensorFlow's operations, and of their arguments, in Keras 3.
+_OPERATIONS = {
+    **{
+        name: name.title()
+        for name in ("abs", "exp", "log", "maximum", "minimum", "negative", "relu", "reshape")
+    },
+    **{
+        name: name.title()
+        for name in ("sigmoid", "softmax", "sqrt", "square", "squeeze", "tanh", "transpose")
+    },
+    **{name: name.title() for name in ("add", "multiply", "subtract", "divide", "matmul", "silu")},
+    **{"concat": "Concatenate", "expand_dims": "ExpandDims", "getitem": "GetItem", "mul": "Multiply"},
+    **{"reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
+    **{"truediv": "TrueDivide", "neg": "Negative"},
+}
+_ARGUMENTS = {"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y"}
 
 
 def _use(node: Any) -> Use:
@@ -131,13 +168,14 @@ def _use(node: Any) -> Use:
         return Use([_tensors(one) for one in args], {key: _tensors(one) for key, one in kwargs.items()})
     if not isinstance(node, list):
         raise Unfit(f"a call is {shown(repr(node), 60)}, expected a list")
-    if _is_ref(node):  # one value
+    if _is_ref(node) or node[:1] == [_CONSTANT]:  # one value
         node = [node]
     values, kwargs = [], {}
     for one in node:
-        if not _is_ref(one):
+        constant = isinstance(one, list) and len(one) == 4 and one[0] == _CONSTANT
+        if not _is_ref(one) and not constant:
             raise Unfit(f"a call reads {shown(repr(one), 60)}, expected [layer, call, output, arguments]")
-        values.append(Ref(*one[:3]))
+        values.append(one[2] if constant else Ref(*one[:3]))
         if len(one) > 3 and isinstance(one[3], dict):
             kwargs |= {key: _old(value) for key, value in one[3].items()}
     return Use(values if len(values) == 1 else [values], kwargs)
@@ -157,9 +195,11 @@ def _old(value: Any, depth: int = 0) -> Any:
     if depth > MAX_NESTED:
         raise Unfit("arguments are nested too deep")
     if _is_ref(value):
-        return value[3] if value[0] == "_CONSTANT_VALUE" and len(value) > 3 else Ref(*value[:3])
+        return value[3] if value[0] == _CONSTANT and len(value) > 3 else Ref(*value[:3])
     if isinstance(value, list):
         return [_old(one, depth + 1) for one in value]
+    if isinstance(value, dict) and value.keys() == {"start", "stop", "step"}:
+        return slice(*(value[key] for key in ("start", "stop", "step")))
     return value
 
 
@@ -220,6 +260,16 @@ _OF_MASKS = (
 )
 
 
+def mask_inputs(entries: list[Entry]) -> set[Ref]:
+    """The inputs that layers read as masks, and not otherwise."""
+    inputs = {entry.name for entry in entries if _is_input(entry)}
+    uses = [use for entry in entries for use in entry.uses]
+    masks = [use.kwargs.get("mask") for use in uses]
+    found = {ref for ref in masks if isinstance(ref, Ref) and ref.layer in inputs}
+    reads = [ref for use in uses for ref in use.refs()]
+    return {ref for ref in found if reads.count(ref) == masks.count(ref)}
+
+
 def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
     """Take the masks out of the calls of a model of Keras 3; returns the calls that compute them.
 
@@ -229,6 +279,7 @@ def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
         If a mask is another one than that of a Masking or an Embedding, which lengths stand for.
     """
     by_name = {entry.name: entry for entry in entries}
+    masks = mask_inputs(entries)
     marked: list[tuple[Any, Any]] = []  # the values that are compared with a number, and the number
     for entry in entries:
         number = entry.get("mask_value", 0.0) if entry.kind == "Masking" else 0
@@ -237,7 +288,8 @@ def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
     left: list[tuple[Entry, Ref]] = []
     for entry in entries:
         for use in entry.uses:
-            if isinstance(use.kwargs.get("mask"), Ref):
+            mask = use.kwargs.get("mask")
+            if isinstance(mask, Ref) and mask not in masks:
                 left.append((entry, use.kwargs.pop("mask")))
     found: set[tuple[str, int]] = set()
     while left:
@@ -247,8 +299,8 @@ def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
         use = entry.uses[ref.call] if known else Use([], {})
         if not known or (entry.kind == "NotEqual" and (use.args[:1], use.args[-1]) not in marked):
             raise Unfit(
-                f"layer {shown(reader.name)}: reads a mask that the model computes, expected that of "
-                "a Masking or an Embedding: give lengths in place of it"
+                f"layer {shown(reader.name)}: reads a mask that the model computes, expected an input, or "
+                "that of a Masking or an Embedding: give lengths in place of it"
             )
         if (ref.layer, ref.call) in found:
             continue

@@ -16,14 +16,24 @@ import numpy as np
 from tinyrnn import activations, frames, ops
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
 from tinyrnn.importing import Unfit, step_of, weighted
-from tinyrnn.keras.recurrent import bidirectional, plain
+from tinyrnn.keras.recurrent import bidirectional, one_step, plain
 from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_time
-from tinyrnn.keras.windows import conv, depthwise, global_pool, pool, separable, zero_padding
+from tinyrnn.keras.windows import (
+    conv,
+    cropping,
+    depthwise,
+    global_pool,
+    pool,
+    separable,
+    transposed_conv,
+    up_sampling,
+    zero_padding,
+)
 from tinyrnn.layers import BatchNorm1d, BatchNorm2d, Embedding, GroupNorm, LayerNorm, Linear, Softmax
-from tinyrnn.ops import concat
+from tinyrnn.ops import concat, matmul
 from tinyrnn.temporal import Masking, MaxOverTime, MeanOverTime, Repeat, SumOverTime
 from tinyrnn.values import Input, Value, applied
-from tinyrnn.weights.spec import shown
+from tinyrnn.weights.spec import Array, shown
 
 MOST_STEPS = 64  # that a model takes by their numbers
 
@@ -68,6 +78,7 @@ def embedding(call: Call) -> Seen:
         raise Retry("index", str(x.value.label))
     table = call.array("embeddings", (call.whole("input_dim"), call.whole("output_dim")))
     value = call.put("", lambda: weighted(Embedding(*table.shape), weight=table), x.value)
+    call.builder.embedded.setdefault(str(x.value.label), value)
     masked = call.entry.name if call.get("mask_zero", False) else ""
     return x.new(value, masked=masked)
 
@@ -84,8 +95,14 @@ def batch_norm(call: Call) -> Seen:
         "running_mean": call.array("moving_mean", (size,)),
         "running_var": call.array("moving_variance", (size,)),
     }
+    return normed(call, tensors, call.number("epsilon", 1e-3))
+
+
+def normed(call: Call, tensors: dict[str, Array], eps: float = 0.0) -> Seen:
+    """A value normalised by channel with numbers that do not change."""
+    x, size = call.x, call.x.shape[-1]
     kind: Any = BatchNorm2d if len(x.shape) == 3 else BatchNorm1d
-    layer = lambda: weighted(kind(size, eps=call.number("epsilon", 1e-3)), **tensors).eval()  # noqa: E731
+    layer = lambda: weighted(kind(size, eps=eps), **tensors).eval()  # noqa: E731
     return x.in_channels(call.put("", layer, x.channels()), x.shape)
 
 
@@ -127,13 +144,45 @@ def unit_norm(call: Call) -> Seen:
     places = tuple(place_of(call, one, x) for one in (axes if isinstance(axes, list) else [axes]))
     if 0 in places:
         raise Unfit("normalises over the steps, expected axes of a frame")
+    return over_norm(x, places)
+
+
+def over_norm(x: Seen, places: tuple[int, ...]) -> Seen:
+    """A value divided by its norm over some axes of its frame."""
     value = x.last()
     return x.new(value / applied(activations.Clip(1e-12), (value.norm(places, True),)))
 
 
 def rescaling(call: Call) -> Seen:
-    scale, offset = call.number("scale"), call.number("offset", 0.0)
-    return call.x.mapped(activations.Scale(scale, offset))
+    return scaled(call, call.numbers("scale"), call.numbers("offset", 0.0))
+
+
+def normalization(call: Call) -> Seen:
+    """Normalization: mean and variance are in the configuration, or tensors that `adapt` made."""
+    axes = call.get("axis", -1)
+    axes = [] if axes is None else axes if isinstance(axes, list) else [axes]
+    if any(place_of(call, one, call.x) != -1 for one in axes):
+        raise Unfit(f"axis is {shown(repr(axes), 60)}, expected the last one or None")
+    if call.get("mean") is None:
+        mean, variance, _ = (call.array(name) for name in ("mean", "variance", "count"))
+    else:
+        mean, variance = call.numbers("mean"), call.numbers("variance")
+    deviation = np.maximum(np.sqrt(variance.astype(np.float64)), 1e-7)
+    if call.get("invert", False):
+        return scaled(call, deviation, mean)
+    return scaled(call, 1 / deviation, -mean / deviation)
+
+
+def scaled(call: Call, *pair: Array) -> Seen:
+    """A value times a number plus another, or numbers for each channel."""
+    sizes = {one.size for one in pair} - {1}
+    if not sizes:
+        return call.x.mapped(activations.Scale(*(float(one.reshape(())) for one in pair)))
+    if sizes != {call.x.shape[-1]}:
+        raise Unfit(f"has numbers for {max(sizes)} channels, but reads frames of shape {call.x.shape}")
+    one = np.ones(max(sizes))
+    weight, bias = (one * each.reshape(-1) for each in pair)
+    return normed(call, {"weight": weight, "bias": bias, "running_mean": 0 * one, "running_var": one})
 
 
 # ---- activations -----------------------------------------------------------------------------------------
@@ -166,10 +215,9 @@ def prelu(call: Call) -> Seen:
     """PReLU: ``max(x, 0) + alpha * min(x, 0)``, with numbers of its own for each place of a frame."""
     x = call.x
     alpha = call.array("alpha")
-    if x.timed:
-        if alpha.shape[:1] != (1,):
-            raise Unfit("has numbers for each step, expected shared_axes with 1, the steps")
+    if x.timed and alpha.shape[:1] == (1,):
         alpha = alpha[0]
+    x = x if alpha.ndim == len(x.shape) else x.framed()
     value = x.last()
     if alpha.ndim != len(x.shape):
         raise Unfit(f"alpha has shape {alpha.shape}, but reads frames of shape {x.shape}")
@@ -205,6 +253,10 @@ def flatten(call: Call) -> Seen:
 def reshape(call: Call) -> Seen:
     x = call.unmasked
     target = call.get("target_shape")
+    if target is None:  # of an operation, which has the batch before it
+        batch, *target = call.get("newshape") or [None]
+        if batch not in (-1, None) or not target:
+            raise Unfit(f"newshape begins with {batch!r}, expected -1 for the batch, and axes behind it")
     if not isinstance(target, list) or not all(isinstance(n, int) and -1 <= n <= 2**28 for n in target):
         raise Unfit(f"target_shape is {shown(repr(target), 60)}, expected a list of integers")
     frame, numbers = tuple(target[1:]), math.prod(x.shape)
@@ -228,15 +280,15 @@ def _filled(shape: Sequence[int], numbers: int) -> tuple[int, ...]:
 def permute(call: Call) -> Seen:
     x = call.unmasked
     dims = call.get("dims")
+    if dims is None and (call.get("axes") or [1])[0] == 0:  # of an operation, which counts the batch
+        dims = call.get("axes")[1:]
     if not isinstance(dims, list) or sorted(map(str, dims)) != sorted(map(str, range(1, x.rank))):
         raise Unfit(f"dims is {shown(repr(dims), 60)}, expected each of 1 .. {x.rank - 1} once")
     if x.timed and dims[0] == 1:
         value = x.last()
         order = [dim - x.rank for dim in dims[1:]]
         return x.new(value.permute(*order) if len(order) > 1 else value)
-    if x.timed:
-        assert x.steps is not None or x.flat()
-        x = Seen(reframed(x.flat().value, (x.steps or 0, *x.shape)), (x.steps or 0, *x.shape))
+    x = x.framed()
     order = [dim - x.rank for dim in dims]
     value = x.last()
     return x.new(value.permute(*order) if len(order) > 1 else value)
@@ -266,7 +318,15 @@ def together(call: Call) -> list[Seen]:
     if not all(one.masked and not one.lost for one in call.given):  # the steps count again
         for one in call.given:
             call.builder.drops(one)
-    return [meeting(one, call.given) for one in call.given]
+    return met(call.given)
+
+
+def met(xs: Sequence[Seen]) -> list[Seen]:
+    """Values as they meet: where the steps of one are the first axis of its frame, so are those of all."""
+    ranks = {one.rank for one in xs if one.timed}
+    if any(not one.timed and {one.rank} == ranks and one.shape[0] > 1 for one in xs):
+        return [one.framed() for one in xs]
+    return [meeting(one, xs) for one in xs]
 
 
 def meeting(x: Seen, others: Sequence[Seen]) -> Seen:
@@ -324,17 +384,47 @@ def concatenate(call: Call) -> Seen:
 
 
 def dot(call: Call) -> Seen:
-    xs = together(call)
     axes = call.get("axes")
     pair = axes if isinstance(axes, list) else [axes, axes]
-    if len(xs) != 2 or any(one.timed or len(one.shape) != 1 for one in xs) or len(pair) != 2:
-        raise Unfit("multiplies other values than two vectors for each row")
-    if any(one not in (1, -1) for one in pair):
-        raise Unfit(f"axes is {axes!r}, expected 1 or -1")
-    a, b = (one.last() for one in xs)
+    if len(call.given) != 2 or len(pair) != 2:
+        raise Unfit(f"reads {len(call.given)} values on axes {axes!r}, expected 2")
+    places = [place_of(call, one, x) for one, x in zip(pair, call.given, strict=True)]
+    xs = [*call.given]
     if call.get("normalize", False):
-        a, b = (one / applied(activations.Clip(1e-12), (one.norm(-1, True),)) for one in (a, b))
-    return xs[0].new((a * b).sum(-1, True))
+        if 0 in places:
+            raise Unfit("normalises over the steps, expected axes of a frame")
+        xs = [over_norm(x, (place,)) for x, place in zip(xs, places, strict=True)]
+    return contracted(call, xs, places)
+
+
+def contracted(call: Call, pair: Sequence[Seen], places: Sequence[int]) -> Seen:
+    """The products of two values, summed over an axis of each, which `place_of` gave."""
+    (a, b), (i, j) = pair, places
+    for one in pair:
+        call.builder.drops(one)
+    if a.timed and b.timed and i == j == 0:
+        same_time([a, b])
+        row = matmul(*(reframed(one.last(), shape) for one, shape in ((a, (-1, 1)), (b, (1, -1)))))
+        return a.alone(reframed(applied(SumOverTime(), (row,)), (*a.shape, *b.shape)))
+    if not i:
+        a = a.framed()
+        i = -len(a.shape)
+    b = b.framed()
+    j = j or -len(b.shape)
+    rows, columns = [*a.shape], [*b.shape]
+    size = rows.pop(i)
+    if columns.pop(j) != size:
+        raise Unfit(f"sums over {size} numbers of one value and {b.shape[j]} of another, expected as many")
+    left, right = moved(a.last(), i, -1), moved(b.last(), j, -len(b.shape))
+    left, right = reframed(left, (math.prod(rows), size)), reframed(right, (size, math.prod(columns)))
+    return a.new(reframed(matmul(left, right), (*rows, *columns) or (1,)), masked="")
+
+
+def moved(value: Value, place: int, to: int) -> Value:
+    """A value with an axis of its frame at another place."""
+    order = [one for one in range(-len(value.frame), 0) if one != place]
+    order.insert(len(order) + 1 + to, place)
+    return value.permute(*order) if order != sorted(order) else value
 
 
 # ---- attention ---------------------------------------------------------------------------------------------
@@ -342,11 +432,13 @@ def dot(call: Call) -> Seen:
 
 def _parts(call: Call) -> tuple[Seen, Seen, Seen]:
     """The query, the keys and the values."""
+    for name in ("attention_mask", "mask"):
+        if call.kwargs.get(name) is not None:
+            raise Unfit(f"reads {name}, expected none: a mask of steps is that of a Masking or an Embedding")
     given = call.given
-    if call.entry.kind == "MultiHeadAttention":
-        query, value, key = given[0], given[1], given[2] if len(given) > 2 else given[1]
-    else:
-        query, value, key = given[0], given[1], given[2] if len(given) > 2 else given[1]
+    if len(given) not in (2, 3):
+        raise Unfit(f"reads {len(given)} values, expected query, value and key")
+    query, value, key = given[0], given[1], given[-1]
     for one in (query, value, key):
         if one.whole().backwards or len(one.shape) > 1 + (not one.timed):
             raise Unfit("reads sequences from their end or frames of several axes, expected rows of numbers")
@@ -354,15 +446,11 @@ def _parts(call: Call) -> tuple[Seen, Seen, Seen]:
     if not key.timed or not value.timed:
         raise Unfit("reads keys without steps, expected a sequence")
     same_time([key, value])
-    if call.kwargs.get("attention_mask") is not None or call.kwargs.get("return_attention_scores"):
-        raise Unfit("reads a mask or returns the scores, expected neither")
     return query, key, value
 
 
 def attention(call: Call) -> Seen:
     """Attention and AdditiveAttention."""
-    if len(call.given) not in (2, 3):
-        raise Unfit(f"reads {len(call.given)} values, expected query, value and key")
     query, key, value = _parts(call)
     size = query.shape[-1]
     causal = bool(call.kwargs.get("use_causal_mask") or call.get("causal", False))
@@ -388,8 +476,6 @@ def attention(call: Call) -> Seen:
 
 def heads(call: Call) -> Seen:
     """MultiHeadAttention."""
-    if len(call.given) not in (2, 3):
-        raise Unfit(f"reads {len(call.given)} values, expected query, value and key")
     query, key, value = _parts(call)
     count, size = call.whole("num_heads"), call.whole("key_dim")
     values = call.whole("value_dim", size) if call.get("value_dim") is not None else size
@@ -425,7 +511,9 @@ def arithmetic(kind: type[Any]) -> Callable[[Call], Seen]:
         same_time(xs)
         if len({one.rank for one in xs}) > 1:
             raise Unfit("reads values of different numbers of axes, expected equal ones")
-        pair = [meeting(one, xs).last() if isinstance(one, Seen) else one for one in given]
+        xs = met(xs)
+        values = iter(xs)
+        pair = [next(values).last() if isinstance(one, Seen) else one for one in given]
         return merged(xs, ops._operands(kind(), pair))
 
     return done
@@ -472,6 +560,25 @@ def expanded(call: Call) -> Seen:
     return x.new(reframed(x.last(), shape))
 
 
+def squeezed(call: Call) -> Seen:
+    x, axis = call.x, call.get("axis")
+    place = place_of(call, axis, x) if axis is not None else -9
+    if not place and x.steps == 1:
+        x, place = x.framed(), 1 - x.rank
+    if not -len(x.shape) <= place < 0 or x.shape[place] != 1:
+        raise Unfit(f"axis is {axis!r}, expected one of a frame, of size 1")
+    shape = list(x.shape)
+    del shape[place]
+    return x.new(reframed(x.last(), shape))
+
+
+def product(call: Call) -> Seen:
+    """Matmul of matrices, one for each row of the batch."""
+    if len(call.given) != 2 or any(one.rank != 3 for one in call.given):
+        raise Unfit("multiplies other values than two of three axes")
+    return contracted(call, call.given, [-1, place_of(call, 1, call.given[1])])
+
+
 def item(call: Call) -> Seen:
     """A part of a value: ``x[:, -1]``, ``x[..., 2:5]``."""
     x = call.x
@@ -487,22 +594,43 @@ def item(call: Call) -> Seen:
     if key[0] != whole:
         raise Unfit("takes some rows of the batch, which a net keeps apart")
     if x.timed and key[1] != whole:
-        if not isinstance(key[1], int) or not -MOST_STEPS <= key[1] < MOST_STEPS or x.backwards:
-            raise Unfit(f"takes the steps {key[1]!r}, expected one of the first or the last, or all of them")
-        x = x.alone(step_of(x.last(), key[1]))
-        key = [key[0], *key[2:]]
-        call.builder.drops(call.given[0])
+        x, key = steps_taken(call, x, key)
     else:
         key = [key[0], *key[1 + x.timed :]]
-    value = x.last()
+    value, shape = x.last(), []
     for place, part in zip(range(-len(x.shape), 0), key[1:], strict=True):
-        if part == whole:
-            continue
-        if isinstance(part, int) or not isinstance(part, slice) or part.step not in (None, 1):
-            raise Unfit(f"takes {part!r} of an axis of a frame, expected a slice without a step")
-        start, stop, _ = part.indices(value.frame[place])
-        value = applied(ops.Slice(start, stop - start, place), (value,))
-    return x.new(value)
+        size = value.frame[place]
+        if isinstance(part, int) and -size <= part < size:
+            part = slice(part % size, part % size + 1)
+        else:
+            shape.append(0)
+        if not isinstance(part, slice) or part.step not in (None, 1):
+            raise Unfit(f"takes {part!r} of an axis of a frame, expected a number or a slice without a step")
+        start, stop, _ = part.indices(size)
+        if shape and not shape[-1]:
+            shape[-1] = stop - start
+        if (start, stop) != (0, size):
+            value = applied(ops.Slice(start, stop - start, place), (value,))
+    return x.new(reframed(value, shape))
+
+
+def steps_taken(call: Call, x: Seen, key: list[Any]) -> tuple[Seen, list[Any]]:
+    """Take one step of a sequence, or some of them; returns the places in the frame that are left."""
+    part, rest = key[1], key[2:]
+    call.builder.drops(x)
+    x = replace(x, masked="")
+    if isinstance(part, int) and -MOST_STEPS <= part < MOST_STEPS and not x.backwards:
+        return x.alone(step_of(x.last(), part)), [key[0], *rest]
+    if not isinstance(part, slice) or part.step not in (None, 1):
+        raise Unfit(
+            f"takes the steps {part!r}, expected a range, or one of the first or the last {MOST_STEPS}"
+        )
+    start, stop = part.start or 0, part.stop
+    if start >= 0 and (stop is None or stop < 0):
+        return x.cropped(start, -(stop or 0)), [key[0], *rest]
+    if start < 0 and stop is None and not x.backwards:
+        return x.latest(-start), [key[0], slice(None), *rest]
+    return x.framed(), key
 
 
 # ---- the list ------------------------------------------------------------------------------------------
@@ -523,7 +651,9 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Bidirectional": bidirectional,
     "Concatenate": concatenate,
     "Conv1D": conv,
+    "Conv1DTranspose": transposed_conv,
     "Conv2D": conv,
+    "Cropping1D": cropping,
     "CuDNNGRU": plain,
     "CuDNNLSTM": plain,
     "Dense": dense,
@@ -535,6 +665,7 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Embedding": embedding,
     "Flatten": flatten,
     "GRU": plain,
+    "GRUCell": one_step,
     "GRUV1": plain,
     "GaussianDropout": same,
     "GaussianNoise": same,
@@ -545,6 +676,7 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "GroupNormalization": group_norm,
     "Identity": same,
     "LSTM": plain,
+    "LSTMCell": one_step,
     "LSTMV1": plain,
     "LayerNormalization": layer_norm,
     "LeakyReLU": leaky_relu,
@@ -555,6 +687,7 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Minimum": of_all(ops.Minimum),
     "MultiHeadAttention": heads,
     "Multiply": of_all(ops.Multiply),
+    "Normalization": normalization,
     "PReLU": prelu,
     "Permute": permute,
     "RNN": plain,
@@ -565,11 +698,13 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "SeparableConv1D": separable,
     "SeparableConv2D": separable,
     "SimpleRNN": plain,
+    "SimpleRNNCell": one_step,
     "Softmax": softmax,
     "SpatialDropout1D": same,
     "SpatialDropout2D": same,
     "Subtract": subtract,
     "UnitNormalization": unit_norm,
+    "UpSampling1D": up_sampling,
     "ZeroPadding1D": zero_padding,
     "ZeroPadding2D": zero_padding,
 }
@@ -584,18 +719,23 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "GetItem": item,
     "Log": of_each(activations.Log),
     "Max": reduction(frames.Amax, MaxOverTime),
+    "Matmul": product,
     "Maximum": arithmetic(ops.Maximum),
     "Mean": reduction(frames.Mean, MeanOverTime),
     "Minimum": arithmetic(ops.Minimum),
     "Multiply": arithmetic(ops.Multiply),
     "Negative": of_each(activations.Neg),
     "Relu": of_each(activations.ReLU),
+    "Reshape": reshape,
     "Sigmoid": of_each(activations.Sigmoid),
     "Silu": of_each(activations.SiLU),
     "Softmax": softmax,
     "Sqrt": of_each(activations.Sqrt),
+    "Square": lambda call: call.x.mapped(lambda x: x * x),
+    "Squeeze": squeezed,
     "Subtract": arithmetic(ops.Subtract),
     "Sum": reduction(frames.Sum, SumOverTime),
     "Tanh": of_each(activations.Tanh),
+    "Transpose": permute,
     "TrueDivide": arithmetic(ops.Divide),
 }

@@ -20,7 +20,7 @@ from tinyrnn.keras.symbols import Call, Seen
 from tinyrnn.keras.variables import backward_of, cells_of, numbered
 from tinyrnn.ops import Slice, concat
 from tinyrnn.recurrent import GRU, LSTM, RNN
-from tinyrnn.temporal import FinalState, LastStep
+from tinyrnn.temporal import FinalState, LastStep, Repeat
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array, shown
 
@@ -222,14 +222,14 @@ def begins(call: Call) -> list[Value]:
 
 def sequence(call: Call) -> tuple[Seen, Value, Value | None]:
     """The sequence that a recurrent layer reads, in frames of one axis, and its mask."""
-    x = call.given[0].whole()
+    x = call.builder.sequence(call.given[0])
     if not x.timed:
-        raise Unfit("reads frames without steps, expected a sequence: columns of a frame are no steps")
+        raise Unfit(f"reads frames of shape {x.shape} without steps, expected a sequence")
     if len(x.shape) != 1:
         raise Unfit(f"reads frames of shape {x.shape}, expected one axis")
     if call.get("time_major", False):
         raise Unfit("time_major is True, expected False")
-    mask = call.builder.mask(x)
+    mask = call.mask(x)
     if mask is not None and len(call.given) > 1:
         raise Unfit("begins with states and leaves out steps: Keras writes zeros before the first one")
     return x, x.last(), mask
@@ -246,6 +246,19 @@ def plain(call: Call) -> list[Seen] | Seen:
     run = run_one(call, cells, value, starts, backwards, mask)
     y = outputs_of(x, run, bool(call.get("return_sequences", False)))
     return [y, *map(x.alone, run.finals)] if call.get("return_state", False) else y
+
+
+def one_step(call: Call) -> list[Seen]:
+    """A cell that is called as a layer: one step of a sequence, and the states behind it."""
+    if not call.given or call.given[0].timed:
+        raise Unfit("reads a sequence, expected the frame of one step")
+    value, starts = call.given[0].whole().last(), begins(call)
+    cell = cell_of(call, call.entry, "", value.frame[-1])
+    if len(starts) != len(cell.states):
+        raise Unfit(f"begins with {len(starts)} states, expected {len(cell.states)}")
+    ahead = call.builder.with_steps(1)
+    run = run_one(call, [cell], Repeat()(value, ahead), starts, False, None)
+    return [*map(call.given[0].alone, [run.last, *run.finals])]
 
 
 def outputs_of(x: Seen, run: Run, sequences: bool) -> Seen:

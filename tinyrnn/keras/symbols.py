@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tinyrnn.frames import Permute
-from tinyrnn.importing import Unfit, weighted
+import numpy as np
+
+from tinyrnn.frames import Constant, Permute, Reshape, pad
+from tinyrnn.importing import Unfit, delayed, weighted
 from tinyrnn.keras.config import Entry
 from tinyrnn.layers import Linear
-from tinyrnn.temporal import LastStep, TimeUnfold
+from tinyrnn.ops import Slice, matmul
+from tinyrnn.temporal import LastStep, Repeat, TimeUnfold
 from tinyrnn.values import Rate, Value, applied
-from tinyrnn.weights.spec import Array
+from tinyrnn.weights.spec import Array, shown
 
 
 class Retry(Exception):
@@ -110,20 +113,50 @@ class Seen:
         """A value that has no axis of time."""
         return Seen(value, value.frame if shape is None else tuple(shape))
 
-    def flat(self) -> Seen:
-        """All numbers of a row as one frame; the number of steps must be known."""
+    def framed(self) -> Seen:
+        """The steps as the first axis of a frame; their number must be known."""
         self.whole()
         if not self.timed:
-            return Seen(
-                self.last().flatten() if len(self.shape) > 1 else self.last(), (math.prod(self.shape),)
-            )
+            return self
         if self.steps is None:
-            raise Unfit("puts the steps into a frame, but the file leaves their number open")
+            raise Unfit(
+                "puts the steps into a frame, but the file leaves their number open: "
+                "load(path, shapes={input: (None, steps, ...)})"
+            )
         if self.backwards:
             raise Unfit("puts the steps into a frame from the last to the first, expected their own order")
+        return self.latest(self.steps, self.steps)
+
+    def latest(self, steps: int, stride: int = 1) -> Seen:
+        """The last of so many steps, every ``stride`` steps, as the first axis of a frame."""
         row = self.last() if len(self.shape) == 1 else self.last().flatten()
-        window = applied(LastStep(), (applied(TimeUnfold(self.steps, self.steps), (row,)),))
-        return Seen(window.transpose(-1, -2).flatten(), (self.steps * math.prod(self.shape),))
+        window = applied(LastStep(), (applied(TimeUnfold(steps, stride), (row,)),))
+        return self.alone(reframed(window.transpose(-1, -2), (steps, *self.shape)))
+
+    def flat(self) -> Seen:
+        """All numbers of a row as one frame; the number of steps must be known."""
+        x = self if len(self.shape) == 1 else self.new(self.last().flatten())
+        x = x.framed()
+        return x if len(x.shape) == 1 else Seen(x.value.flatten(), (math.prod(x.shape),))
+
+    def cropped(self, first: int, last: int) -> Seen:
+        """A sequence without some steps at its beginning and its end."""
+        count = first + last + 1
+        if count == 1:
+            return self
+        value = applied(TimeUnfold(count), (self.last(),))
+        value = applied(Slice(last if self.backwards else first, 1, -1), (value,))
+        steps = None if self.steps is None else self.steps - count + 1
+        return self.replaced_steps(reframed(value, self.shape), steps)
+
+    def in_steps(self, like: Value) -> Seen:
+        """A frame whose first axis is the steps as a sequence: each step takes its row."""
+        steps, *rest = self.shape
+        zero = reframed(Repeat()(applied(Constant(0.0), (self.last(),)), like), (1,))
+        chosen = delayed(pad(zero, (0, steps - 1)), steps, np.eye(steps))
+        rows = reframed(self.last(), (steps, math.prod(rest)))
+        row = matmul(reframed(chosen, (1, steps)), rows)
+        return Seen(reframed(row, rest), tuple(rest), True, steps)
 
 
 def transposed(value: Value, first: bool) -> Value:
@@ -142,9 +175,9 @@ def reframed(value: Value, frame: Sequence[int]) -> Value:
     wanted = tuple(frame)
     if value.frame == wanted:
         return value
-    if not 1 <= len(wanted) <= 3:
-        raise Unfit(f"has frames of shape {wanted}, expected one to three axes beside batch and time")
-    return value.reshape(*wanted)
+    if len(wanted) > 3:
+        raise Unfit(f"has frames of shape {wanted}, expected up to three axes beside batch and time")
+    return applied(Reshape(wanted), (value,))
 
 
 def same_time(values: Sequence[Seen]) -> None:
@@ -196,12 +229,23 @@ class Call:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
+        found = self.numbers(key, default)
+        if found.size != 1:
+            raise Unfit(f"{key} has {found.size} numbers, expected one")
+        return float(found.reshape(()))
+
+    def numbers(self, key: str, default: float | None = None) -> Array:
+        """A number of the configuration, or an array of them."""
         value = self.get(key, default)
-        if isinstance(value, dict) and "value" in (value.get("config") or {}):  # an array of one number
-            value = value["config"]["value"]
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise Unfit(f"{key} is {value!r}, expected a number")
-        return float(value)
+        if isinstance(value, dict):  # as Keras 3 writes an array
+            value = (value.get("config") or {}).get("value")
+        try:
+            found = np.asarray(value)
+        except ValueError:
+            found = np.asarray(None)
+        if found.dtype.kind not in "iuf":
+            raise Unfit(f"{key} is {shown(repr(value), 60)}, expected a number")
+        return found.astype(np.float64)
 
     def refuse(self, key: str, *expected: Any) -> None:
         """Raise an error if an argument has another value than these, of which the first is the default."""
@@ -221,6 +265,17 @@ class Call:
         """The one value that it reads, whose mask ends here."""
         found: Seen = self.builder.loses(self.x)
         return found
+
+    def mask(self, x: Seen) -> Value | None:
+        """The mask of a value that the layer reads: an input of the model, or one that the value has."""
+        given = self.kwargs.get("mask")
+        if not isinstance(given, Seen):
+            found: Value | None = self.builder.mask(x)
+            return found
+        if x.masked:
+            raise Unfit(f"reads a mask beside that of {shown(x.masked)}, expected one")
+        same_time([x, given])
+        return given.value
 
     @property
     def padded(self) -> Seen:

@@ -74,6 +74,7 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "BatchNormalizationV1": _normalized,
     "BatchNormalizationV2": _normalized,
     "Conv1D": _kernel,
+    "Conv1DTranspose": _kernel,
     "Conv2D": _kernel,
     "Convolution1D": _kernel,
     "Convolution2D": _kernel,
@@ -87,6 +88,7 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "GroupNormalization": _scaled,
     "LSTMCell": _cell,
     "LayerNormalization": _scaled,
+    "Normalization": lambda entry: () if entry.get("mean") is not None else ("mean", "variance", "count"),
     "PReLU": lambda entry: ("alpha",),
     "SeparableConv1D": lambda entry: (
         "depthwise_kernel",
@@ -100,7 +102,7 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     ),
     "SimpleRNNCell": _cell,
 }
-_FIXED = ("moving_mean", "moving_variance")
+_FIXED = ("moving_mean", "moving_variance", "mean", "variance", "count")
 _WITH_CELL = ("GRU", "GRUV1", "LSTM", "LSTMV1", "SimpleRNN")
 _HEADS = ("query_dense", "key_dense", "value_dense", "output_dense")
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import frames
-from tinyrnn.convolution import Conv2d
+from tinyrnn.convolution import Conv2d, ConvTranspose1d
 from tinyrnn.importing import Unfit, Window, even, is_positive, weighted
 from tinyrnn.keras.symbols import Call, Seen, reframed
 from tinyrnn.layers import Conv1d
+from tinyrnn.ops import Slice, concat
 from tinyrnn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinyrnn.temporal import (
     MaxOverTime,
@@ -64,7 +65,8 @@ def windows_of(call: Call, x: Seen, kernel: Sequence[int], default_strides: Any 
             if stride > 1:
                 if size is None:
                     raise Unfit(
-                        "padding is 'same' over steps with a stride, where it depends on their number"
+                        "padding is 'same' over steps with a stride, where it depends on their number: "
+                        "load(path, shapes={input: (None, steps, ...)})"
                     )
                 total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
             pads = (total // 2, total - total // 2)
@@ -257,6 +259,11 @@ def global_pool(call: Call) -> Seen:
     """GlobalAveragePooling and GlobalMaxPooling, 1D and 2D."""
     x = call.x
     is_max, count = "Max" in call.entry.kind, 2 if "2D" in call.entry.kind else 1
+    if count == 1 and call.get("data_format") == "channels_first" and x.rank == 3:
+        call.builder.drops(x)
+        x = x.framed()
+        value = x.last().amax(-1) if is_max else x.last().mean(-1)
+        return x.new(reframed(value, (*value.frame, 1)) if call.get("keepdims", False) else value)
     axes_of(call, x, count)
     value = x.channels()
     dims = tuple(range(1 - len(x.shape), 0))
@@ -267,7 +274,7 @@ def global_pool(call: Call) -> Seen:
             call.builder.drops(x)
             value = applied(MaxOverTime(), (value,))
         else:
-            value = MeanOverTime()(value, mask=call.builder.mask(x))
+            value = MeanOverTime()(value, mask=call.mask(x))
     if call.get("keepdims", False):
         if x.timed:
             raise Unfit("keepdims is True over the steps, expected False")
@@ -297,3 +304,45 @@ def zero_padding(call: Call) -> Seen:
         value = frames.pad(value, tuple(n for pair in reversed(pairs) for n in pair))
         shape = [size + sum(pair) for size, pair in zip(shape, pairs, strict=False)] + shape[len(pairs) :]
     return x.padded_by(value, tuple(shape), steps, padding)
+
+
+def transposed_conv(call: Call) -> Seen:
+    """Conv1DTranspose, over all steps at once."""
+    x = call.padded
+    axes_of(call, x, 1)
+    x = x.framed()
+    (taps,), (stride,) = sizes_of(call, "kernel_size", 1), sizes_of(call, "strides", 1)
+    call.refuse("dilation_rate", 1, [1])
+    call.refuse("output_padding", None)
+    call.refuse("padding", "valid", "same")
+    inputs, outputs = x.shape[-1], call.whole("filters")
+    tensors = {"weight": call.array("kernel", (taps, outputs, inputs)).transpose(2, 1, 0)}
+    if call.get("use_bias", True):
+        tensors["bias"] = call.array("bias", (outputs,))
+    more: dict[str, Any] = {"output_padding": max(stride - taps, 0), "bias": "bias" in tensors}
+    layer = lambda: weighted(ConvTranspose1d(inputs, outputs, taps, stride, **more), **tensors)  # noqa: E731
+    value = call.put("", layer, x.channels())
+    if call.get("padding", "valid") == "same" and taps > stride:
+        value = applied(Slice((taps - stride) // 2, x.shape[0] * stride, -1), (value,))
+    return call.activated(x.in_channels(value, (value.frame[-1], outputs)))
+
+
+def cropping(call: Call) -> Seen:
+    """Cropping1D."""
+    x, given = call.x, call.get("cropping", 1)
+    axes_of(call, x, 1)
+    pair = [given] * 2 if isinstance(given, int) else given
+    if not isinstance(pair, list) or [type(one) for one in pair] != [int, int] or min(pair) < 0:
+        raise Unfit(f"cropping is {shown(repr(given), 60)}, expected two numbers")
+    if x.timed:
+        call.builder.drops(x)
+        return x.cropped(*pair)
+    return x.new(applied(Slice(pair[0], x.shape[0] - sum(pair), -2), (x.last(),)))
+
+
+def up_sampling(call: Call) -> Seen:
+    """UpSampling1D, over all steps at once."""
+    x, count = call.padded, call.whole("size", 2)
+    axes_of(call, x, 1)
+    x = x.framed()
+    return x.new(reframed(concat([x.last()] * count), (x.shape[0] * count, x.shape[1])))

@@ -7,6 +7,7 @@ with its axes (`tinyrnn.onnx.symbols`), and the outputs of both runs prove the n
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -70,6 +71,8 @@ from tinyrnn.values import Input, Rate, Value, read_by
 from tinyrnn.weights.spec import Array, shown
 
 TOLERANCE = 1e-4
+# Kinds of ours, as Python's errors name them.
+_OWN = re.compile("'(?:Known|Named|Now|Symbol|Rows|Packed|Held|Pairs|Scores|Weighted|Padded)'")
 WINDOWS = ("conv1d", "conv2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
 _LEAST_STEPS = 60
 
@@ -662,6 +665,8 @@ class _Attempt:
             results = [error] * len(op.results)
         except WRONG as error:
             text = str(error).partition("; a graph of so many steps")[0]  # that advice is for files
+            if isinstance(error, (TypeError, AttributeError)) and _OWN.search(text):
+                text = "reads a value or the number of steps where a layer has a number, expected a constant"
             results = [self.error(text, op)] * len(op.results)
         for i, number in enumerate(op.results):
             lacks = self.error(f"its result {i} is read, which no layer of tinyrnn computes", op)

@@ -399,7 +399,12 @@ def clamp(call: Made) -> Any:
     limits = [call.arg(1, "min"), call.arg(2, "max")]
     if call.op.name == "clamp_max":
         limits.reverse()
-    return call.onnx("Clip", call.x, *(None if one is None else np.float32(one) for one in limits))
+    if all(one is None or isinstance(one, (int, float)) for one in limits):
+        return call.onnx("Clip", call.x, *(None if one is None else np.float32(one) for one in limits))
+    x = call.x
+    for op, one in zip(("Max", "Min"), limits, strict=True):
+        x = x if one is None else arithmetic(op)(call._replace(args=[x, one], kwargs={}))
+    return x
 
 
 def glu(call: Made) -> Any:
@@ -505,8 +510,9 @@ def affine(call: Made, place: int, size: Any) -> tuple[Any, Any]:
 
 
 def layer_norm(call: Made) -> Any:
-    shape = call.arg(1, "normalized_shape")
-    eps = call.arg(4, "eps", 1e-5)
+    shape, eps = several(call.arg(1, "normalized_shape")), call.arg(4, "eps", 1e-5)
+    if any(isinstance(one, Known) for one in shape):
+        raise Unfit("normalises over the steps of a sequence, expected the axes of frames alone")
     return call.onnx("LayerNormalization", call.x, *affine(call, 2, shape), axis=-len(shape), epsilon=eps)
 
 
@@ -606,6 +612,8 @@ def adaptive(op: str, kinds: Sequence[Any], call: Made) -> Any:
 
 def pad(call: Made) -> Any:
     given, rank = call.arg(1, "pad"), call.x.rank
+    if any(isinstance(one, Known) for one in given):
+        raise Unfit("pads by a number that follows from the number of steps, expected a constant one")
     modes = {"replicate": "edge", "circular": "wrap"}
     mode = call.arg(2, "mode", "constant")
     whole = [*given, *[0] * (2 * rank - len(given))]
@@ -874,6 +882,27 @@ def difference(call: Made) -> Any:
     if call.arg(1, "n", 1) != 1 or call.arg(3, "prepend") is not None or call.arg(4, "append") is not None:
         raise Unfit("has n, prepend or append, expected none of them: torch.cat before it")
     return call.onnx("Sub", *(cut(call, x, dim % x.rank, one) for one in (slice(1, None), slice(-1))))
+
+
+def narrowed(call: Made) -> Any:
+    """``narrow``: so many numbers or steps along an axis, from a start."""
+    dim, start, size = call.arg(1, "dim") % call.x.rank, call.arg(2, "start"), call.arg(3, "length")
+    ends = [one.worlds if isinstance(one, Known) else (one, one) for one in (start, size)]
+    stop = Known(*(np.asarray(a + b) for a, b in zip(*ends, strict=True)))
+    return cut(call, call.x, dim, slice(start, stop, None))
+
+
+def rolled(call: Made) -> Any:
+    """``roll`` along axes of frames."""
+    x, shifts, dims = call.x, several(call.arg(1, "shifts")), several(call.arg(2, "dims", []))
+    if len(shifts) != len(dims) or not all(is_frame(x.axes[dim]) for dim in dims):
+        raise Unfit("rolls steps, rows or all numbers, expected those along axes of frames")
+    for shift, dim in zip(shifts, dims, strict=True):
+        start = -shift % x.frame_axis(dim)
+        if start:
+            parts = (cut(call, x, dim % x.rank, one) for one in (slice(start, None), slice(start)))
+            x = call.onnx("Concat", *parts, axis=dim)
+    return x
 
 
 def flip(call: Made) -> Any:
@@ -1401,6 +1430,8 @@ FUNCTIONS: dict[str, Function] = {
     "gather": gathered,
     **named("chunk split tensor_split unbind", parts),
     "flip": flip,
+    "narrow": narrowed,
+    "roll": rolled,
     "unfold": unfold,
     "diff": difference,
     **named("cat concat concatenate stack", joined),

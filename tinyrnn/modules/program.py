@@ -215,7 +215,7 @@ def unwritten(nodes: Sequence[Node], outputs: dict[str, Any], given: set[str]) -
         if not isinstance(one, Slot):
             return one
         if one.name in old:
-            raise Unfit(f"reads {shown(one.name)} after a part of it was changed, expected a copy of it")
+            raise Unfit("reads a tensor after a part of it was changed, expected a copy of it: x.clone()")
         return Slot(names.get(one.name, one.name))
 
     for node in nodes:
@@ -577,6 +577,15 @@ def _normed(_: Any, v: Array, g: Array, dim: int = 0) -> Array:
     return np.asarray(v * (g / np.sqrt(np.sum(v * v, axes, keepdims=True))))
 
 
+def _layer_norm(
+    _: Any, x: Array, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_more: Any
+) -> Array:
+    axes = tuple(range(-len(shape), 0))
+    spread = np.sqrt(np.var(x, axes, keepdims=True) + eps)
+    scaled = (x - np.mean(x, axes, keepdims=True)) / spread * (1 if weight is None else weight)
+    return np.asarray(scaled + (0 if bias is None else bias))
+
+
 def _softmax(_: Any, x: Array, dim: int) -> Array:
     powers = np.exp(x - np.max(x, dim, keepdims=True))
     return np.asarray(powers / np.sum(powers, dim, keepdims=True))
@@ -598,6 +607,8 @@ MAKES: dict[str, Callable[..., Any]] = {
     **FILLS,
     "scalar_tensor": FILLS["full"],
     "arange": _counted,
+    "eye": lambda shape, *_: np.eye(*shape),
+    "linspace": lambda shape, start, end, *_: np.linspace(start, end, *shape),
     "expand_as": lambda shape, x, _: np.broadcast_to(x, shape),
     **dict.fromkeys(("view_as", "reshape_as"), lambda shape, x, _: x.reshape(shape)),
     **dict.fromkeys(("type_as", "to"), lambda _, x, *__: x),
@@ -605,6 +616,7 @@ MAKES: dict[str, Callable[..., Any]] = {
     "triu": lambda _, x, k=0: np.triu(x, k),
     "sin": lambda _, x: np.sin(x),
     "cos": lambda _, x: np.cos(x),
+    "layer_norm": _layer_norm,
     "softmax": _softmax,
     "weight_norm": _normed,
 }

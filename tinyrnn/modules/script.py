@@ -42,6 +42,9 @@ MAX_CALLS = 60  # of functions within functions
 MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all that are looked up
 MAX_STATEMENT, MAX_OPERATORS = 30_000, 1_500  # characters of a statement, and those that nest
 MAX_TRIES = 30  # of sizes
+OTHER_STEPS = (2, 31, 251, 1009)  # that code is asked for, too
+FUEL_OF_OTHERS = FUEL // 2
+MOST_FITS = 8  # sizes that a picture may have behind strides
 RANKS = (3, 2, 4, 1, 5)  # of an input, the likeliest first
 
 DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64"}
@@ -55,13 +58,18 @@ LISTS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split"}  # oper
 MUTE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
 BUILTINS = {"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"}
 TENSORS = r"Tensor|Optional\[Tensor\]|(Optional\[)?Tuple\[Tensor(, Tensor)*\]\]?"  # types of inputs
+PACKS = "packs a sequence by lengths, expected none in a file: use tinyrnn.from_torch"
 WORDS = {"inf": math.inf, "nan": math.nan}
 LARGE = PRIMES.index(521)  # of sizes for code that refuses short sequences
 _NESTING = re.compile(r"[.(\[{+\-*/%|&^~<>=@:]|\b(?:not|if|and|or|is|in|lambda|await|yield|elif)\b")
 
 
 class Raised(Unfit):
-    """The code raises an error of its own."""
+    """The code raises an error of its own; ``pair``: what it compared at last."""
+
+    def __init__(self, text: str, pair: tuple[Any, Any]) -> None:
+        super().__init__(text)
+        self.pair = pair
 
 
 class Path(NamedTuple):
@@ -199,7 +207,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "rsub": lambda a, b, alpha=1: b - a,
     "pow": _power,
     "append": lambda a, b: a.append(b),
-    "extend": lambda a, b: a.extend(b),
+    **named("extend add_", operator.iadd),
     "insert": list.insert,
     "pop": lambda a, i=-1: a.pop(i),
     "reverse": list.reverse,
@@ -220,7 +228,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     ),
 }
 ALWAYS = {"__is__", "__isnot__", "append", "insert", "_set_item", "unchecked_unwrap_optional"}
-TEXTUAL = {*ALWAYS, "__contains__", "len", "list"}  # that take texts, too
+TEXTUAL = {*ALWAYS, *COMPARES, "__contains__", "len", "list"}  # that take texts, too
 # What the code asks of a tensor's shape and dtype.
 TOLD: dict[str, Callable[..., Any]] = {
     **named("size sym_size shape", lambda x, axis=None: list(x.shape) if axis is None else x.shape[axis]),
@@ -235,12 +243,11 @@ TAKEN = ["Int", "Float", "Bool", "item", "is_nonzero", "IntImplicit", "FloatImpl
 # Functions that tell nothing here.
 SILENT = {
     **named("warn device layout set_grad_enabled type print memory_format", None),
-    **named("format str", ""),
-    **named("is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
-    **named(
-        "is_nested requires_grad is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False
-    ),
-    "is_scripting": True,
+    **named("format str", "a message"),
+    **named("is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
+    **named("is_nested is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False),
+    # Attention has an operation of its own where no gradient is wanted.
+    **named("is_scripting is_grad_enabled requires_grad", True),
 }
 
 
@@ -265,6 +272,7 @@ def _filling(args: list[Any], _: int) -> tuple[str, list[Any]]:
 REWRITTEN: dict[str, Callable[[list[Any], int], tuple[str, list[Any]]]] = {
     "convolution": _convolution,
     "convolution_mode": lambda args, count: (f"conv{count}d", args),
+    "frobenius_norm": lambda args, _: ("linalg_vector_norm", [args[0], 2, *args[1:]]),
     "index_put": _filling,
 }
 
@@ -288,6 +296,7 @@ class Script(Program):
 
     # A search for sizes: what a tried one is, those of inputs, pairs that the code compared.
     sized: dict[int, int]
+    doubts: dict[int, list[int]]  # sizes that do as well, by the tried one
     hinted: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
     notes: list[tuple[Any, Any]]
@@ -302,6 +311,9 @@ class Script(Program):
     kept: bool  # an attribute of a module has been set
     stale: bool  # a call read what one before it set
     frames: list[tuple[Text, Any]]  # with the statement that each is at
+    answers: dict[Any, tuple[str, set[bool]]]  # of conditions, with their lines
+    last: tuple[tuple[tuple[int, ...], ...], list[list[Axis]]]  # shapes of a run, and axes of the inputs
+    answered: dict[tuple[tuple[int, ...], ...], dict[Any, tuple[str, set[bool]]]]  # by shapes
     place: tuple[str, str]
     unknown: str  # the first operation that no layer has; it may be read by nothing
 
@@ -313,7 +325,8 @@ class Script(Program):
         self.exported = Exported({}, dict, dict)  # type: ignore[arg-type]
         self.budget = MEMORY_FLOOR + 16 * file.info.bytes
         self.given, self.records, self.orders = {}, {}, set()
-        self.left, self.told, self.looped = FUEL, dict(told), False
+        self.left, self.spare = FUEL, FUEL_OF_OTHERS
+        self.told, self.looped = dict(told), False
         self.texts: dict[str, Text | None] = {}
         self.tokens = 0
         self.bound = dict(given)
@@ -388,7 +401,8 @@ class Script(Program):
         """Find the sizes of the inputs, of these ranks as far as nothing tells others, and the ports."""
         self.looped, self.kinds_fixed = False, fixed
         self.records.clear()
-        self.sized, self.hinted = {}, {}
+        self.answered = {}
+        self.sized, self.hinted, self.doubts = {}, {}, {}
         self.dtypes = dict.fromkeys(self.inputs, "float32")
         for name, one in zip(self.inputs, self.examples, strict=False):
             self.hinted[name], self.dtypes[name] = one.shape, one.dtype
@@ -399,10 +413,10 @@ class Script(Program):
                 first = self.interpreted(shapes)
                 break
             except Clash as clash:
-                if not self.taught(clash, ranks):
+                if not self.taught(clash, ranks) and not self.searched(clash.pair):
                     raise
-            except Raised:
-                if self.examples or not self.learned(self.notes[::-1]):
+            except Raised as fault:
+                if self.examples or not (self.learned(self.notes[::-1]) or self.searched(fault.pair)):
                     if begin or self.examples:
                         raise
                     return self.discover(ranks, fixed, LARGE)
@@ -421,7 +435,14 @@ class Script(Program):
             told = self.told.get(name) or [None] * ranks.get(name, RANKS[0])
             if len(self.hinted.get(name, ())) != len(told) and not self.examples:
                 self.hinted[name] = tuple(one if type(one) is int else next(hints) for one in told)
+        return self.known_shapes()
+
+    def known_shapes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(map(self.resolved, self.hinted[name])) for name in self.inputs)
+
+    def hints(self) -> set[int]:
+        """The sizes of inputs that are not known."""
+        return {size for shape in self.known_shapes() for size in shape} & set(PRIMES)
 
     def taught(self, clash: Clash, ranks: dict[str, int]) -> bool:
         """Learn of a clash: the dtype or the rank of an input, or a size."""
@@ -441,7 +462,7 @@ class Script(Program):
 
     def learned(self, pairs: Sequence[tuple[Any, Any]]) -> bool:
         """Learn of a size that it must be another."""
-        hints = {one for sizes in self.hinted.values() for one in map(self.resolved, sizes)} & set(PRIMES)
+        hints = self.hints()
         for pair in pairs:
             for got, wanted in (pair, pair[::-1]):
                 if type(got) is not int or type(wanted) is not int or not 0 < wanted < MOST:
@@ -458,6 +479,41 @@ class Script(Program):
                         return True
         return False
 
+    def searched(self, pair: tuple[Any, Any]) -> bool:
+        """Search a size from which one that the code compares follows, as a picture's behind convolutions."""
+        nodes, nearby = self.nodes, range(-MOST_FITS, MOST_FITS + 1)
+        if self.examples or not all(type(one) is int for one in pair):
+            return False
+        for hint in sorted(self.hints(), reverse=True):
+            twice = self.tried(hint, 2 * hint, len(nodes)) or pair
+            changed = [one != other for one, other in zip(pair, twice, strict=True)]
+            if sum(changed) == 1:
+                own = changed.index(True)
+                slope = (twice[own] - pair[own]) / hint
+                size = hint + round((pair[1 - own] - pair[own]) / slope)
+                fits = [
+                    size + n for n in nearby if size + n > 0 and not self.tried(hint, size + n, len(nodes))
+                ]
+                if 0 < len(fits) <= MOST_FITS:
+                    self.sized[hint] = max(fits, key=lambda one: one & -one)  # a round number
+                    self.doubts[hint] = fits
+                    return True
+        self.nodes = nodes
+        return False
+
+    def tried(self, hint: int, size: int, done: int) -> tuple[Any, Any] | None:
+        """What the code compares first if an input has another size; None if it goes on."""
+        self.sized[hint], self.notes = size, []
+        try:
+            self.interpreted(self.known_shapes())
+        except (*WRONG, RecursionError) as fault:
+            if len(self.nodes) <= done:
+                found = getattr(fault, "pair", ())
+                return found if all(type(one) is int for one in found) and found else (0, 1)
+        finally:
+            del self.sized[hint]
+        return None
+
     # ---- records -------------------------------------------------------------------------------------------
 
     def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
@@ -466,23 +522,14 @@ class Script(Program):
         name = self.inputs[self.ports.index(port)]
         size = self.resolved(self.hinted[name][place - (self.looped and place > 0)])
         kind = BATCH if wanted == BATCH_SIZES else TIME
-        return wanted if (kind not in self.kinds_fixed if self.examples else size in PRIMES) else (size, size)
+        if kind in self.kinds_fixed if self.examples else size not in PRIMES:
+            return size, size
+        # Close to each other, as tables of positions may be short, and with other remainders.
+        return wanted if self.examples or kind == BATCH else (wanted[0], wanted[0] + 13)
 
     def run(self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int) -> tuple[Record, Any]:
-        shapes = []
-        if self.examples and bool(times) == (TIME in self.kinds_fixed):
-            raise self.error("has another code for other lengths than the trace's, expected an axis of time")
-        for name, own in zip(self.inputs, axes, strict=True):
-            known = [*map(self.resolved, self.hinted[name])]
-            found = [sizes_of(axis)[world] for axis in own]
-            steps = [found.pop(1)] if self.looped else []
-            for i, (size, axis) in enumerate(zip(known, [*own[:1], *own[1 + len(steps) :]], strict=True)):
-                if size in PRIMES and not self.examples and any(atom.kind == FRAME for atom in axis):
-                    raise self.error(
-                        f"input {shown(name)}: axis {i} may have any size, expected a known one: "
-                        f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
-                    )
-            shapes.append((*found[:1], *steps, *found[1:]))
+        self.check_times(times)
+        shapes = tuple(self.shape_with(name, own, world) for name, own in zip(self.inputs, axes, strict=True))
         if BATCH in self.kinds_fixed:
             more = (
                 tuple(size + has(axis, BATCH) for size, axis in zip(*pair, strict=True))
@@ -490,13 +537,65 @@ class Script(Program):
             )
             if self.takes(tuple(more)):
                 raise self.error("does something else for other batches than the trace's")
+        self.last = shapes, axes
         try:
-            return self.record_of(tuple(shapes)), None
+            return self.record_of(shapes), None
         except (*WRONG, RecursionError) as error:
             advice = "; a trace may hold for its example's sizes alone: use torch.jit.script" * bool(
                 self.examples
             )
             raise error if isinstance(error, LoadError) else self.error(f"{error}{advice}") from None
+
+    def check_times(self, times: Mapping[str, Sizes]) -> None:
+        """Refuse axes of time where there is one number of steps, and none where a trace has some."""
+        if not self.examples:
+            free = sum(size in PRIMES for size in self.known_shapes()[0])
+            if times and free < 2 and not self.looped:
+                raise self.error("has one number of steps, expected frames of so many rows")
+        elif times and TIME in self.kinds_fixed:
+            raise self.error("the trace holds for its example's number of steps alone: use torch.jit.script")
+        elif not times and TIME not in self.kinds_fixed:
+            raise self.error('no axis of the trace\'s inputs is time: tell it, axes="BTF"')
+
+    def shape_with(self, name: str, axes: list[Axis], world: int) -> tuple[int, ...]:
+        """The shape of an input with these axes in a world."""
+        shape = tuple(sizes_of(axis)[world] for axis in axes)
+        own = [axis for i, axis in enumerate(axes) if i != 1 or not self.looped]
+        for i, (hint, axis) in enumerate(zip(self.hinted[name], own, strict=True)):
+            free = self.resolved(hint) in PRIMES and not self.examples
+            if free and any(atom.kind == FRAME for atom in axis):
+                raise self.error(
+                    f"input {shown(name)}: axis {i} may have any size, expected a known one: "
+                    f'load(path, shapes={{"{shown(name)}": (None, None, 40)}})'
+                )
+        return shape
+
+    def unsteady(self) -> str:
+        """A condition of the code on the number of steps, whose answer is another at some; or nothing."""
+        shapes, axes = self.last
+        if self.looped or not any(has(axis, TIME) for one in axes for axis in one):
+            return ""
+        usual = self.answers_of(shapes)
+        for steps in OTHER_STEPS:
+            other = (
+                tuple(steps if has(axis, TIME) else size for size, axis in zip(*pair, strict=True))
+                for pair in zip(shapes, axes, strict=True)
+            )
+            for key, (place, found) in self.answers_of(tuple(other)).items():
+                if not found <= usual.get(key, (place, found))[1]:
+                    return f"{place}: a condition has another answer at {steps} steps"
+        return ""
+
+    def answers_of(self, shapes: tuple[tuple[int, ...], ...]) -> dict[Any, tuple[str, set[bool]]]:
+        """The answers of conditions on inputs of these shapes; none where the code fails, as it may there."""
+        if shapes not in self.answered:
+            before, self.left = self.left, self.spare
+            self.answered[shapes] = {}
+            with suppress(*WRONG, RecursionError):
+                self.interpreted(shapes)
+                self.answered[shapes] = self.answers
+            self.spare, self.left = max(self.left, 0), before
+        return self.answered[shapes]
 
     def takes(self, shapes: tuple[tuple[int, ...], ...]) -> bool:
         """True if the code raises nothing on inputs of these shapes."""
@@ -516,7 +615,7 @@ class Script(Program):
         self.modules = {}
         self.varying, self.written = set(self.inputs), set()
         self.number_of_call, self.kept, self.stale = 0, False, False
-        self.frames = []
+        self.frames, self.answers = [], {}
         self.unknown = ""
         self.computed = {}
         self.place = ("", "")
@@ -538,7 +637,7 @@ class Script(Program):
             where, path = self.place
             if self.unknown and not isinstance(error, (Clash, Raised)):
                 raise Unfit(f"{self.unknown}: {UNKNOWN}") from None
-            if where and not error.args[0].startswith(where):
+            if where and not re.match(r"\S+:\d+( \(\S+\))?: ", error.args[0]):
                 error.args = (f"{where}: {path + ': ' if path else ''}{error}",)
             raise
 
@@ -562,6 +661,18 @@ class Script(Program):
         if isinstance(found[0], tuple):
             return tuple(self.op("stack", [list(one), 1], {}) for one in zip(*found, strict=True))
         return self.op("stack", [found, 1], {})
+
+    def remark(self) -> None:
+        """Warn of sizes that may be others."""
+        for name, shape in zip(self.inputs, self.known_shapes(), strict=True):
+            for place, hint in enumerate(self.hinted[name]):
+                if len(self.doubts.get(hint, ())) > 1:
+                    told = tuple(None if size in PRIMES else size for size in shape)
+                    warnings.warn(
+                        f"load: axis {place} of {shown(name)} has the size {shape[place]}; the file allows "
+                        f'{self.doubts[hint]}: tell another, shapes={{"{shown(name)}": {told}}}',
+                        stacklevel=4,
+                    )
 
     # ---- tensors -------------------------------------------------------------------------------------------
 
@@ -616,15 +727,22 @@ class Script(Program):
         writes = name[-1:] == "_" and name not in ("detach_", "dropout_")
         name = name.strip("_")
         if "packed_sequence" in name or "padded_sequence" in name:
-            raise Unfit("packs a sequence by lengths, expected none in a file: use tinyrnn.from_torch")
+            raise Unfit(PACKS)
+        if "mkldnn" in name.lower():
+            raise Unfit(
+                "optimize_for_inference has put weights into a form that no file keeps, so PyTorch does not "
+                "load it either: save torch.jit.freeze(module)"
+            )
         if name in REWRITTEN:
             count = len(self.shape_of(args[1]).shape) - 2 if name.startswith("conv") else 0
             name, args = REWRITTEN[name](args, count)
         if not writes and (there := self.already(name, args)) is not None:
             return there
+        known = mapped((args, kwargs), self.shape_of)
         if not any(name in one for one in (SHAPES, FUNCTIONS, MAKES)):
             self.unknown = self.unknown or f"{self.place[0]}: {name} of {self.place[1] or 'the module'}"
-        known = mapped((args, kwargs), self.shape_of)
+            if len({one.shape for one in flat(known) if isinstance(one, Shape)}) != 1:
+                raise Unfit(UNKNOWN)  # no shape follows
         results, kind = [], self.kind_of(name, *known)
         for i, shape in enumerate(shapes_of(name, *known)):
             results.append(f"t{len(self.shapes)}")
@@ -638,7 +756,7 @@ class Script(Program):
     def already(self, name: str, args: list[Any]) -> Any:
         """A value that an operation would make again: the whole of one, or one that was stacked; or None."""
         if name == "slice":
-            start, end, step = [*args[2:], *(0, None, 1)[len(args[2:]) :]]
+            start, end, step = (args[2:] + [0, None, 1][len(args[2:]) :])[:3]
             if start in (0, None) and (end is None or end > MOST) and step == 1:
                 return args[0]
         if name == "select" and isinstance(args[0], Slot) and args[0].name not in self.written:
@@ -807,14 +925,14 @@ class Script(Program):
             case ast.Return(value=value):
                 raise Returned(None if value is None else self.value(value, env))
             case ast.If(test=test, body=body, orelse=other):
-                self.block(body if self.number(self.value(test, env)) else other, env)
+                self.block(body if self.asked(test, env) else other, env)
             case ast.For(target=target, iter=given, body=body):
                 for one in self.listed(self.value(given, env)):
                     self.spend()
                     self.assign(target, one, env)
                     self.block(body, env)
             case ast.While(test=test, body=body):
-                while self.number(self.value(test, env)):
+                while self.asked(test, env):
                     self.spend()
                     self.block(body, env)
             case ast.With(body=body):
@@ -823,6 +941,15 @@ class Script(Program):
                 pass
             case _:
                 raise Unfit(f"has a statement {type(node).__name__}, which no code of TorchScript has")
+
+    def asked(self, test: ast.expr, env: Mapping[str, Any]) -> bool:
+        """A condition, whose answers are kept by its place."""
+        found = bool(self.number(self.value(test, env)))
+        text, node = self.frames[-1]
+        key = self.place[1], text.name, test.lineno, test.col_offset
+        place = text.where(node) or f"{shown(text.name)}:{test.lineno}"
+        self.answers.setdefault(key, (place, set()))[1].add(found)
+        return found
 
     def listed(self, given: Any) -> Any:
         if not isinstance(given, (list, tuple, range)):
@@ -834,8 +961,10 @@ class Script(Program):
             case ast.Name(id=name):
                 env[name] = value
             case ast.Tuple(elts=parts):
-                if not isinstance(value, (tuple, list)) or len(value) != len(parts):
-                    raise Unfit(f"takes {len(parts)} values of another number of them")
+                if not isinstance(value, (tuple, list)):
+                    raise Unfit(f"takes {len(parts)} values of something that is no list")
+                if len(value) != len(parts):
+                    raise Clash(len(value), len(parts))
                 for one, part in zip(parts, value, strict=True):
                     self.assign(one, part, env)
             case ast.Attribute(value=owner, attr=name):
@@ -909,7 +1038,7 @@ class Script(Program):
             case ast.UnaryOp(op=ast.USub(), operand=given):
                 return -self.value(given, env)
             case ast.IfExp(test=test, body=body, orelse=other):
-                return self.value(body if self.number(self.value(test, env)) else other, env)
+                return self.value(body if self.asked(test, env) else other, env)
             case ast.Call(func=called, args=args, keywords=keywords):
                 return self.called(called, args, keywords, env)
         raise Unfit(f"has an expression {type(node).__name__}, which no code of TorchScript has")
@@ -923,10 +1052,12 @@ class Script(Program):
                 return self.value(given[1], env)
             case ast.Name(id="uninitialized"):
                 return None
-            case ast.Attribute(value=owner, attr=name) if isinstance(base := self.value(owner, env), Module):
-                call = partial(self.method, base, name)
-            case ast.Attribute(attr=name):
-                call = partial(self.by_name, self.attribute(base, name))
+            case ast.Attribute(value=left, attr=name):
+                owner = self.value(left, env)
+                if isinstance(owner, Module):
+                    call = partial(self.method, owner, name)
+                else:
+                    call = partial(self.by_name, self.attribute(owner, name))
             case _:
                 call = partial(self.by_name, self.value(called, env))
         args = [self.value(one, env) for one in given]
@@ -938,9 +1069,9 @@ class Script(Program):
             raise Unfit("calls something that is no function")
         root, _, name = target.name.partition(".")
         if self.frames:
-            text, at = self.frames[-1]
-            line = next((found for one, node in self.frames[::-1] if (found := one.where(node))), "")
-            self.place = (line or f"{shown(text.name)}:{at.lineno}", self.place[1])
+            self.place = (self.line(), self.place[1])
+        if name.endswith("utils.rnn.pack_padded_sequence"):
+            raise Unfit(PACKS)
         if root == "__torch__":
             return self.made(target.name, args, kwargs)
         if root in ("torch", "ops") and not name.startswith("quantized"):
@@ -952,6 +1083,15 @@ class Script(Program):
         if root == "range":
             return range(*map(self.number, args))
         raise Unfit(f"calls {shown(target.name)}, which is not known")
+
+    def line(self) -> str:
+        """The line of the model that runs; of PyTorch's own in brackets, if that is within."""
+        text, at = self.frames[-1]
+        lines = (found for one, node in self.frames[::-1] if (found := one.where(node)))
+        inner = next(lines, "") or f"{shown(text.name)}:{at.lineno}"
+        *_, own = inner.rpartition("/torch/")
+        outer = next((one for one in lines if "/torch/" not in one), "") if own != inner else ""
+        return f"{outer} (torch/{own})" if outer else inner
 
     def made(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The result of a function of the code, or an object of a class."""
@@ -972,9 +1112,10 @@ class Script(Program):
         """A function of `torch`."""
         self.weigh((args, kwargs))
         if name == "RaiseException":
-            odd = [pair for pair in self.notes if pair[0] != pair[1]][-1:]
-            why = f", where it reads {shown(str(odd[0]))}" if odd else ""
-            raise Raised(f"the code raises {shown(str(args[-1]))}{why}: tell the shapes of inputs, shapes=")
+            odd = next((pair for pair in self.notes[::-1] if pair[0] != pair[1]), (None, None))
+            why = f", where it reads {shown(str(odd[0]))} and {shown(str(odd[1]))}" if any(odd) else ""
+            text = f"the code raises {shown(str(args[-1]))}{why}: tell the shapes of inputs, shapes="
+            raise Raised(text, odd)
         if name in SILENT:
             return SILENT[name]
         if args and isinstance(args[0], Slot):
@@ -988,7 +1129,7 @@ class Script(Program):
 
     def plain(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A function of numbers, lists or texts."""
-        if name in COMPARES:
+        if name in ("eq", "ne"):
             both = [one if isinstance(one, list) else [one] for one in args]
             self.notes += zip(*both, strict=False)
         elif name not in TEXTUAL and any(isinstance(one, str) for one in args):
@@ -1000,6 +1141,18 @@ class Script(Program):
         if type(found) is int and abs(found) > 1 << 64:
             raise Unfit("computes a number that is too large")
         return found
+
+
+def _net(script: Script, told: Mapping[str, str]) -> Net:
+    net = Search(script, {} if script.looped else told, math.inf).net()
+    if odd := script.unsteady():
+        script.stage = 2
+        raise script.error(
+            f"{odd}, where a net does the same at all: tell their number, for a net of so many, "
+            f"shapes={{{script.inputs[0]!r}: (None, 50, 40)}}"
+        )
+    script.remark()
+    return net
 
 
 def build_net(
@@ -1037,7 +1190,7 @@ def build_net(
                 script.stage = 0
                 script.discover(ranks, fixed)
                 script.stage = 1
-                return Search(script, {} if script.looped else told, math.inf).net()
+                return _net(script, told)
             except (*WRONG, RecursionError) as error:
                 fault = error if isinstance(error, LoadError) else file.error(shown(str(error), 1000))
                 faults.append((script.stage, len(script.nodes) * (not script.stage), -len(faults), fault))
@@ -1045,4 +1198,9 @@ def build_net(
         if isinstance(error, (LoadError, TypeError)):
             raise
         raise file.error(f"the code: {shown(str(error), 1000)}") from None
-    raise max(faults)[-1].with_traceback(None) from None
+    fault = max(faults)[-1]
+    if any(re.search(r"(^|_)len(s|gths?)?(_|$)", name) for name in script.inputs[1:]) and PACKS not in str(
+        fault
+    ):
+        fault = LoadError(f"{fault}; a file with lengths among its inputs: use tinyrnn.from_torch")
+    raise fault.with_traceback(None) from None

@@ -33,9 +33,12 @@ class Clash(Unfit):
     """Two sizes differ; or ``got`` is a tensor, and ``wanted`` its rank or its dtype."""
 
     def __init__(self, got: Any, wanted: Any) -> None:
-        what = f"of shape {got.shape} and {got.dtype}, expected" if isinstance(got, Shape) else "and"
-        super().__init__(f"reads {'a tensor' * isinstance(got, Shape) or got} {what} {wanted}")
-        self.got, self.wanted = got, wanted
+        if isinstance(got, Shape):
+            more = " axes" * isinstance(wanted, int)
+            super().__init__(f"reads a tensor of shape {got.shape} and {got.dtype}, expected {wanted}{more}")
+        else:
+            super().__init__(f"reads the sizes {got} and {wanted}, expected equal ones")
+        self.pair = self.got, self.wanted = got, wanted
 
 
 def agree(got: Sequence[int], wanted: Sequence[int]) -> None:
@@ -340,6 +343,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "select": lambda x, dim, index: np.moveaxis(ghost(x), dim, 0)[index],
     "slice": sliced,
     "narrow": lambda x, dim, start, size: sliced(x, dim, start, start + size),
+    "eye": lambda rows, cols=None, **_: (rows, rows if cols is None else cols),
+    "linspace": lambda start, end, count, **_: (count,),
     "index": indexed,
     "index_select": lambda x, dim, index: replaced(x, dim, *index.shape),
     "gather": lambda x, dim, index, *_, **__: index.shape,
@@ -354,6 +359,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("constant_pad_nd reflection_pad1d replication_pad1d", padded),
     **named("sum mean prod amax amin logsumexp all any", reduced),
     **named("max min", extreme),
+    "sort": lambda x, *_, **__: [x.shape] * 2,
     **named("std var", spread),
     **named("norm linalg_vector_norm", normed),
     "cosine_similarity": lambda a, b, dim=1, eps=0: reduced(Shape(broadcast(a.shape, b.shape), ""), dim),
@@ -366,7 +372,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("conv_transpose1d conv_transpose2d", deconvolved),
     **{f"max_pool{n}d": partial(max_pooled, n) for n in (1, 2)},
     **{f"avg_pool{n}d": partial(mean_pooled, n) for n in (1, 2)},
-    **{f"adaptive_{kind}_pool{n}d": partial(adaptive, n) for n in (1, 2) for kind in ("avg", "max")},
+    **{f"adaptive_avg_pool{n}d": partial(adaptive, n) for n in (1, 2)},
+    **{f"adaptive_max_pool{n}d": lambda *args, n=n: [adaptive(n, *args)] * 2 for n in (1, 2)},
     **named("lstm gru rnn_tanh rnn_relu", recurrent),
     **named("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", cell),
     "scaled_dot_product_attention": attended,
@@ -379,7 +386,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named(
         "batch_norm instance_norm layer_norm group_norm rms_norm clamp_min clamp_max to type_as softmax "
         "log_softmax cumsum logcumsumexp flip tril triu zeros_like ones_like empty_like full_like dropout "
-        "copy setitem gelu clone prelu detach contiguous weight_norm lift_fresh alias",
+        "copy setitem gelu clone prelu detach contiguous weight_norm lift_fresh alias roll",
         alike,
     ),
 }
@@ -391,7 +398,12 @@ def shapes_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Di
     if rule is None:
         found: Any = broadcast(*(one.shape for one in (*args, *kwargs.values()) if isinstance(one, Shape)))
     else:
-        found = rule(*args, **kwargs)
+        try:
+            found = rule(*args, **kwargs)
+        except IndexError:
+            raise Unfit(
+                f"reads an axis or a part that a tensor of shape {args[0].shape} does not have"
+            ) from None
     found = found if isinstance(found, list) else [found]
     shapes: list[Dims] = [one.shape if hasattr(one, "shape") else one for one in found]
     if any(len(shape) > MAX_DIMS or min(shape, default=0) < 0 for shape in shapes):

@@ -61,9 +61,12 @@ def build_net(
     return _built(file, states, shapes, outputs, int8, bound)[0]
 
 
-def places_of(file: WeightsFile, **bound: Any) -> dict[str, tuple[int | None, int | None]]:
-    """The places of time and of the batch among the axes of each input and output; None: it has none."""
-    _, builder = _built(file, True, None, None, False, bound)
+def net_and_places(file: WeightsFile, **bound: Any) -> tuple[Net, dict[str, tuple[int | None, int | None]]]:
+    """The net, and the places of time and of the batch among the axes of each input and output.
+
+    None: it has none.
+    """
+    net, builder = _built(file, True, None, None, True, bound)
     ports = builder.ports
     axes: dict[str, Sequence[Axis]] = {
         port.name: [ports.axes.of(port, i) for i in range(len(port.shape or ()))]
@@ -74,7 +77,7 @@ def places_of(file: WeightsFile, **bound: Any) -> dict[str, tuple[int | None, in
     def place(own: Sequence[Axis], kind: str) -> int | None:
         return next((i for i, axis in enumerate(own) if has(axis, kind)), None)
 
-    return {name: (place(own, TIME), place(own, BATCH)) for name, own in axes.items()}
+    return net, {name: (place(own, TIME), place(own, BATCH)) for name, own in axes.items()}
 
 
 def _built(

@@ -95,20 +95,34 @@ def moved(call: Call) -> list[Given] | None:
         return None
     if op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
         return None
+    found = _moved(call, first, 2)
+    if found is None or (op == "Expand" and found[0].size > first.ids.size):
+        return None  # copies, perhaps steps
+    if first.batch is not None and op in ("Reshape", "Slice"):  # of three rows the first two are the same
+        for one, other in zip(found, _moved(call, first, 3) or (), strict=True):
+            at = Places(one).batch
+            if at is not None and (other.shape[at] != 3 or not np.array_equal(other.take([0, 1], at), one)):
+                return None
+    return [Places(ids) for ids in found]
+
+
+def _moved(call: Call, first: Places, rows: int) -> list[Array] | None:
+    """The places of so many rows, moved; None of copies along time."""
+    op = call.node.op
     arrays: list[Array | None] = []
     for one in call.inputs:
         if isinstance(one, Places):
-            arrays.append(one.ids)
+            at = one.batch if rows > 2 else None
+            more = [] if at is None else [one.row + row * Places.ROW for row in range(2, rows)]
+            arrays.append(np.concatenate([one.ids, *more], at) if more else one.ids)
         elif isinstance(one, Known) and one.varies:
-            if call.node.op == "Expand" and any(a != b and (a, b) != BATCH_SIZES for a, b in one.sizes):
-                return None  # along time
+            if op == "Expand" and any(a != b and (a, b) != BATCH_SIZES for a, b in one.sizes):
+                return None
             if op == "Reshape":
                 _find_batch(call, first, one.sizes)
-            sizes = [2 if pair == BATCH_SIZES else pair[0] for pair in one.sizes]
+            sizes = [rows if pair == BATCH_SIZES else pair[0] for pair in one.sizes]
             arrays.append(np.array(sizes, np.int64).reshape(one.worlds[0].shape))
         else:
             arrays.append(one.worlds[0] if isinstance(one, Known) else None)
-    result = FOLDS[call.node.op](replace(call.fold(), inputs=arrays))
-    if op == "Expand" and np.size(result) > first.ids.size:
-        return None  # copies, perhaps steps
-    return [Places(np.asarray(ids)) for ids in (result if isinstance(result, list) else [result])]
+    result = FOLDS[op](replace(call.fold(), inputs=arrays))
+    return [np.asarray(ids) for ids in (result if isinstance(result, list) else [result])]

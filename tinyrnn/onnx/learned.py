@@ -37,6 +37,13 @@ class Learned:
         found.visits, found.time_sizes = self.visits, self.time_sizes
         return found
 
+    def copied(self) -> Learned:
+        """Make one that knows the same, for another attempt."""
+        found = self.anew()
+        for name in ("kinds", "sizes", "traced", "same", "modes", "rows", "pairs"):
+            setattr(found, name, dict(getattr(self, name)))
+        return found
+
     def learn(self, found: Retry) -> None:
         """Note one more thing.
 

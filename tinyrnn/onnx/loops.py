@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyrnn.importing import Unfit
 from tinyrnn.onnx.model import Graph
-from tinyrnn.onnx.nodes import Call, Carried, Listed, Step, Until
+from tinyrnn.onnx.nodes import Call, Carried, Listed, Step, Unfinished, Until
 from tinyrnn.onnx.symbols import (
     BATCH,
     BATCH_SIZES,
@@ -55,14 +55,14 @@ def _axes_of(call: Call, known: Known) -> list[Axis]:
     return [(Atom(BATCH, BATCH_SIZES),) if pair == BATCH_SIZES else part(pair[0]) for pair in pairs]
 
 
-def _carried(call: Call, given: Any) -> Carried:
-    """A state of a loop, with what it is at first."""
+def _carried(call: Call, given: Any, time: str) -> Carried:
+    """A state of a loop over an axis of time, with what it is at first."""
     states = call.builder.states
     if isinstance(given, Listed) and given.item is None:
         return Carried(None, [])
     if isinstance(given, Known):
         axes = _axes_of(call, given)
-        before = Feedback(*framed(axes))
+        before = Feedback(*framed(axes), time=time)
         at = next((i for i, axis in enumerate(axes) if has(axis, BATCH)), None)
         row = given.worlds[0] if at is None else equal_rows(given, at)
         if row is not None and np.any(row):
@@ -73,7 +73,7 @@ def _carried(call: Call, given: Any) -> Carried:
         if given.batch is not None:
             states.find_batch(given, given.batch)
         if states.are_states(given.row):
-            carried = Carried(Feedback(*framed(given.axes)), given.axes)
+            carried = Carried(Feedback(*framed(given.axes), time=time), given.axes)
             base = states.source("final", (carried, "past"), given.row.size)
             carried.base = base
             for i, number in enumerate(given.row.reshape(-1)):
@@ -88,7 +88,8 @@ def _carried(call: Call, given: Any) -> Carried:
         if has(axis, TIME):
             raise Unfit("a state of the loop begins with a sequence, expected one frame")
     frame = framed(given.axes)
-    return Carried(Feedback(*frame, initial=reframed(given.value, frame)), list(given.axes))
+    before = Feedback(*frame, time=time, initial=reframed(given.value, frame))
+    return Carried(before, list(given.axes))
 
 
 # ---- bodies ------------------------------------------------------------------------------------------------
@@ -102,11 +103,13 @@ class Inside:
     steps : dict
         By id the values that belong to one step.
     outer : Inside or None
+    time : str
+        The axis of time that the loop goes over.
     """
 
-    def __init__(self, outer: Inside | None) -> None:
+    def __init__(self, outer: Inside | None, time: str) -> None:
         self.steps: dict[int, Any] = {}
-        self.outer = outer
+        self.outer, self.time = outer, time
 
     def add(self, *values: Any) -> None:
         self.steps.update((id(value), value) for value in values)
@@ -117,17 +120,24 @@ class Inside:
         Raises
         ------
         Unfit
-            If it reads a whole sequence at the same time: the sequence would be one more axis of time.
+            If it reads a whole sequence of the same axis of time: it would be there twice.
         """
         if not any(id(one) in self.steps for one in inputs):
             return
         self.add(*results)
         takes = any(isinstance(one, Step) for one in inputs)
         whole = [
-            one for one in inputs if isinstance(one, Symbol) and any(has(axis, TIME) for axis in one.axes)
+            one
+            for one in inputs
+            if isinstance(one, Symbol)
+            and not isinstance(one, Unfinished)
+            and any(has(axis, TIME) for axis in one.axes)
         ]
-        if whole and not takes:
-            raise Unfit(f"{op} in a loop reads a step and a whole sequence, expected one of them")
+        if any(one.value.time == self.time for one in whole) and not takes:
+            raise Unfit(
+                f"{op} in a loop reads a step and the whole sequence that the loop goes over, expected one of"
+                " them; sequences of several inputs are told apart by the names of their steps"
+            )
 
 
 def _walked(
@@ -135,6 +145,7 @@ def _walked(
     given: Sequence[Any],
     steps: dict[str, Any],
     carried: Sequence[Carried],
+    time: str,
     of_rows: bool = False,
 ) -> list[Any]:
     """The outputs of a loop's body.
@@ -147,7 +158,7 @@ def _walked(
     for name, tensor in body.tensors.items():
         inner[name] = Known(tensor.array())
     before = builder.inside
-    inside = builder.inside = Inside(before)
+    inside = builder.inside = Inside(before, time)
     try:
         for name, one in zip(given, carried, strict=True):
             inner[name] = Listed(None) if one.before is None else Symbol(one.before, one.axes[of_rows:])
@@ -259,10 +270,17 @@ def loop(call: Call) -> list[Any]:
             counters[i] = int(call.array(2 + i).reshape(-1)[0])
             steps[name] = step.plus(counters[i])
     own = [i for i in range(count) if i not in constants and i not in counters]
-    carried = [_carried(call, call.get(2 + i)) for i in own]
-    cond, *after = _walked(call, [names[2 + i] for i in own], steps, carried)
+    counts = call.known(0, "M").sizes if call.has(0) else []
+    times = (
+        value.time
+        for atom, value in call.builder.timed.values()
+        if counts and counts[0] in (atom.sizes, (atom.declared, atom.declared))
+    )
+    time = next(times, None) or TIME
+    carried = [_carried(call, call.get(2 + i), time) for i in own]
+    cond, *after = _walked(call, [names[2 + i] for i in own], steps, carried, time)
     ends = [cond.sizes] if isinstance(cond, Until) else []
-    ends += call.known(0, "M").sizes if call.has(0) else []
+    ends += counts
     if not isinstance(cond, Until) and not (isinstance(cond, Known) and np.all(cond.array("its condition"))):
         raise Unfit("may end before the last step, expected a loop over all steps")
     if step.time is None or not ends:
@@ -325,8 +343,9 @@ def scan(call: Call) -> list[Any]:
             "goes from the last step to the first, which only LSTM, GRU and RNN do: export one of these, or "
             "turn the sequences before and after the net"
         )
-    carried = [_carried(call, call.get(i)) for i in range(count)]
-    after = _walked(call, names[:count], steps, carried, of_rows)
+    time = x.value.time or TIME
+    carried = [_carried(call, call.get(i), time) for i in range(count)]
+    after = _walked(call, names[:count], steps, carried, time, of_rows)
     assert step.time is not None
     if of_rows:
         after = [one.with_axes([batch, *one.axes]) if isinstance(one, Symbol) else one for one in after]

@@ -11,6 +11,7 @@ from typing import Any
 
 from tinyrnn import activations, frames, ops
 from tinyrnn.layers import LogSoftmax, Softmax
+from tinyrnn.onnx import fused
 from tinyrnn.onnx.arithmetic import (
     add,
     cast,
@@ -185,9 +186,15 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
 
 # The operators of ONNX Runtime, of the domain com.microsoft.
 MICROSOFT: dict[str, Callable[[Call], Any]] = {
+    "BiasGelu": fused.gelu,
     "DequantizeLinear": dequantize,
     "DynamicQuantizeLSTM": dynamic_lstm,
     "DynamicQuantizeMatMul": dynamic_matmul,
+    "FastGelu": fused.gelu,
+    "FusedConv": fused.activated(convolution),
+    "FusedGemm": fused.activated(gemm),
+    "FusedMatMul": fused.matmul,
+    "Gelu": fused.gelu,
     "MatMulIntegerToFloat": matmul_to_float,
     "QGemm": linear_gemm,
     "QLinearAdd": between("Add", add, 0, 3, to=6),
@@ -199,6 +206,8 @@ MICROSOFT: dict[str, Callable[[Call], Any]] = {
     "QLinearSigmoid": between("Sigmoid", of_each(lambda call: activations.Sigmoid()), 0, to=3),
     "QLinearSoftmax": between("Softmax", softmax(Softmax), 0, to=3),
     "QuantizeLinear": quantize,
+    "QuickGelu": fused.gelu,
+    "SkipLayerNormalization": fused.skip_norm,
 }
 
 # By domain; "" is ONNX's own.

@@ -18,9 +18,10 @@ from tinyrnn.layers import (
     LogSoftmax,
     Softmax,
 )
-from tinyrnn.onnx.attention import Scores
+from tinyrnn.onnx.attention import Scores, Weighted
 from tinyrnn.onnx.folding import axes_of, axis_of
 from tinyrnn.onnx.nodes import Call
+from tinyrnn.onnx.pairs import Pairs
 from tinyrnn.onnx.symbols import (
     TIME,
     Known,
@@ -42,18 +43,23 @@ from tinyrnn.weights.spec import Array
 
 def reduction(
     frame: Callable[..., Any], time: Callable[[], Any] | None, first: Callable[[Value], Value] | None = None
-) -> Callable[[Call], Symbol]:
+) -> Callable[[Call], Any]:
     """A reduction over axes of the frame, or over time; ``first`` is done with each number before."""
 
-    def done(call: Call) -> Symbol:
-        x = call.symbol(0) if first is None else call.symbol(0).mapped(first)
+    def done(call: Call) -> Any:
+        x: Any = call.get(0)
+        if not (isinstance(x, (Pairs, Weighted)) and frame is frames.Sum and first is None):
+            x = call.symbol(0) if first is None else call.symbol(0).mapped(first)
         if call.has(1):
             call.array(1, "axes")
         given = call.fold().ints("axes", 1)
         if not given and call.attributes.get("noop_with_empty_axes"):
             return x
         axes = axes_of(given, x.rank) if given else tuple(range(x.rank))
-        return reduced(x, axes, bool(call.attributes.get("keepdims", 1)), frame, time)
+        keep = bool(call.attributes.get("keepdims", 1))
+        if isinstance(x, (Pairs, Weighted)):
+            return x.summed(axes, keep)
+        return reduced(x, axes, keep, frame, time)
 
     return done
 
@@ -84,10 +90,10 @@ def reduced(x: Symbol, axes: Sequence[int], keep: bool, frame: Any, time: Any) -
     dims = tuple(i - len(groups) for i, (gone, _) in enumerate(groups) if gone)
     if within:
         value = reframed(value, [size for _, size in groups])
-        if value.frame == (1,) and frame is frames.VectorNorm:  # others leave one number as it is
-            dims = (-1,)
         if dims:
             value = frame(dims)(value)
+        elif frame is frames.VectorNorm:  # others leave one number as it is
+            value = activations.Abs()(value)
     if not keep:
         left = [one for i, one in enumerate(left) if i not in axes]
     return Symbol(value, left, x.reversed and any(has(axis, TIME) for axis in left))

@@ -10,7 +10,7 @@ from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.onnx.learned import Learned, origin_of
 from tinyrnn.onnx.model import Model, Port
-from tinyrnn.onnx.symbols import SHORT_TIME_SIZES, TIME, TIME_SIZES, Retry
+from tinyrnn.onnx.symbols import BATCH, OPEN, SHORT_TIME_SIZES, TIME, TIME_SIZES, Retry
 from tinyrnn.onnx.walk import Builder
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import Array
@@ -43,10 +43,10 @@ def settled(
 
     try:
         first = build(learned)
-        named = "time" not in learned.sizes and any("time" in (port.shape or ()) for port in ports)
-        if named and TIME not in learned.kinds.values():
-            again = learned.anew()  # nothing tells time from rows but the axis' name
-            again.kinds, again.sizes = {"time": TIME}, dict(learned.sizes)
+        named = _named_steps(learned, ports)
+        if named:
+            again = learned.anew()
+            again.kinds, again.sizes = dict.fromkeys(named, TIME), dict(learned.sizes)
             with suppress(LoadError):
                 return build(again)
         return first
@@ -60,6 +60,19 @@ def settled(
         if found is None:
             raise error
         return found
+
+
+def _named_steps(learned: Learned, ports: Iterable[Port]) -> set[str]:
+    """The axes that are time though no operator tells: one that is named so, or any beside that of rows."""
+    named = [{size for size in port.shape or () if isinstance(size, str)} for port in ports]
+    kinds = learned.kinds
+    if TIME in kinds.values():
+        rows = {name for name, kind in kinds.items() if kind == BATCH}
+        named = [one for one in named if one & rows]
+    else:
+        named = [one & {"time"} for one in named]
+    known = {name for name, kind in kinds.items() if kind != OPEN}
+    return set().union(*named) - known - learned.sizes.keys() - learned.same.keys()
 
 
 def _with_an_axis(
@@ -107,15 +120,20 @@ def _with_a_size(
     if len(open_axes) != 1:
         return None
     (axis,) = open_axes
+    begun = learned.anew()
+    begun.kinds = {key: kind for key, kind in learned.kinds.items() if kind != TIME}
+    begun.modes, begun.sizes = dict(learned.modes), dict(learned.sizes)
 
     def of(size: int) -> tuple[Net, Builder] | None:
-        again = learned.anew()
-        again.kinds = {key: kind for key, kind in learned.kinds.items() if kind != TIME}
-        again.modes, again.sizes = dict(learned.modes), {**learned.sizes, axis: size}
+        nonlocal begun
+        again = begun.copied()
+        again.sizes[axis] = size
         try:
-            return build(again)
+            found = build(again)
         except LoadError:
             return None
+        begun = again  # the next size need not learn it all again
+        return found
 
     least = next((size for size in _GUESSES if (found := of(size)) and found[1].slack), None)
     if least is None:

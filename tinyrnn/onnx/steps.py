@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyrnn.activations import Log, Scale
 from tinyrnn.frames import Constant
-from tinyrnn.importing import Unfit, Window, delayed, lasting, step_of
+from tinyrnn.importing import Unfit, Window, delayed, fixed, lasting, step_of
 from tinyrnn.onnx.symbols import (
     OPEN,
     TIME,
@@ -44,7 +44,12 @@ def is_time(axis: Axis) -> bool:
 
 
 def one_step(x: Symbol, axis: int, number: int) -> Symbol:
-    """A step of a sequence by its number, which is below 0 from the end; the axis has size 1 then."""
+    """A step of a sequence by its number, which is below 0 from the end; the axis has size 1 then.
+
+    The last of so many steps as the file fixes, by its number, is that of sequences of as many alone.
+    """
+    count = x.axes[axis][0].declared or 0
+    ends = count > 1 and number in (count - 1, -count)
     if x.reversed:
         number = -1 - number
     if not -MOST_STEPS <= number < MOST_STEPS:
@@ -52,7 +57,9 @@ def one_step(x: Symbol, axis: int, number: int) -> Symbol:
             f"takes step {number} of a sequence, expected one of the first or the last {MOST_STEPS}; a graph "
             "of so many steps is read as one frame where their number is bound: load(path, shapes={...})"
         )
-    return Symbol(step_of(x.value, number), [() if i == axis else one for i, one in enumerate(x.axes)])
+    value = step_of(x.value, number)
+    value = fixed(value, x.value, count) if ends else value
+    return Symbol(value, [() if i == axis else one for i, one in enumerate(x.axes)])
 
 
 def some_steps(x: Symbol, axis: int, numbers: Sequence[int]) -> Symbol:

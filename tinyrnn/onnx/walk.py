@@ -231,15 +231,16 @@ class Builder:
                 hint = (
                     f"no net gives indices: load(path, outputs=[{shown(node.inputs[0])!r}]), and numpy.{name}"
                 )
-            raise Unfit(f"the operator {shown(node.op)} is not known; {hint}")
+            of = f" of {node.domain}" if node.domain else ""
+            raise Unfit(f"the operator {shown(node.op)}{of} is not known; {hint}")
         self.counts(1 + len(inputs) // 4)
         self.room(LAYER * (1 + 2 * sum(isinstance(one, Known) and one.worlds[0].size > 1 for one in inputs)))
         result = DOMAINS[node.domain][node.op](call)
         return result if isinstance(result, list) else [result]
 
-    def node_of(self, call: Call, op: str, inputs: Sequence[Any]) -> Any:
+    def node_of(self, call: Call, op: str, inputs: Sequence[Any], **attributes: Any) -> Any:
         """The result of an operation that is a part of a node."""
-        inner = call._replace(node=call.node._replace(op=op, attributes={}), inputs=list(inputs))
+        inner = call._replace(node=call.node._replace(op=op, attributes=attributes), inputs=list(inputs))
         known = evaluated(inner)
         result = OPERATORS[op](inner) if known is None else known
         return result[0] if isinstance(result, list) else result

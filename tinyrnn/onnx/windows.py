@@ -24,6 +24,7 @@ from tinyrnn.onnx.symbols import (
     claim_time,
     frame_size,
     has,
+    is_frame,
     part,
     reframed,
     sizes_of,
@@ -320,15 +321,17 @@ def resize(call: Call) -> Symbol:
     given = call.array(place).reshape(-1).tolist() if call.has(place) else get("scales") or []
     sizes = call.known(3).sizes if call.has(3) else []
     claim_rows(x)
-    for axis in range(1, x.rank):  # the first is the batch
+    for axis in range(x.rank):
         if axis < len(sizes):
-            if sizes[axis] == sizes_of(x.axes[axis]):
+            own = (sizes_of(x.axes[axis]), *((atom.declared,) * 2 for atom in x.axes[axis]))
+            if sizes[axis] in own or (axis == 0 and not has(x.axes[0], TIME)):  # rows that an export traced
                 continue
         elif axis >= len(given) or given[axis] == 1:
             continue
-        claim_time(x, axis)
-        if has(x.axes[axis], TIME):
-            raise Unfit("makes more steps, which no layer of tinyrnn does")
+        if axis:
+            claim_time(x, axis)
+        if not is_frame(x.axes[axis]):
+            raise Unfit("makes more steps or rows, which no layer of tinyrnn does")
         size = x.frame_axis(axis)
         to = sizes[axis][0] if axis < len(sizes) else int(size * given[axis])
         if to < 1:
@@ -416,8 +419,8 @@ def pool(call: Call) -> Symbol:
         found.append(Window(window.kernel, 1, 1, (0, 0)))
         steps = TimeUnfold(window.kernel, window.stride, window.pads, window.dilation)
         value = applied(steps, (value,))
-    if any(window.is_uneven for window in found) and not (is_max or counted):
-        raise Unfit("pads one side more than the other and does not count the padding")
+    if any(window.is_uneven for window in found) and (ceil or not (is_max or counted)):
+        raise Unfit("pads one side more than the other, with a ceil_mode or without counting the padding")
     value, found = even(value, found, -math.inf if is_max else 0.0)
     kernel, stride, pads, dilation = _sizes(found)
     kinds: Any = (MaxPool1d, MaxPool2d) if is_max else (AvgPool1d, AvgPool2d)

@@ -132,6 +132,9 @@ _DTYPES = {
     18: "float8_e4m3fnuz",
     19: "float8_e5m2",
     20: "float8_e5m2fnuz",
+    21: "uint4",
+    22: "int4",
+    23: "float4_e2m1fn",
 }
 
 # Where a tensor without raw bytes has its numbers; of float16 and bfloat16 their bits.

@@ -1,12 +1,15 @@
 """JSON files of weights: RTNeural's, those of the trainers of guitar amplifiers, and tensors by name.
 
-Three forms are told apart by their keys:
+Four forms are told apart by their keys:
 
 * ``{"in_shape": [...], "layers": [{"type": "lstm", "weights": [...], ...}, ...]}``, as RTNeural's
   `model_utils.save_model` writes Keras' nets, also in AIDA-X's ``.aidax``. The arrays of layer 0 are called
   ``layers.0.weights.0`` and so on, in Keras' layouts.
 * ``{"model_data": {"model": "SimpleRNN", ...}, "state_dict": {"rec.weight_ih_l0": [...], ...}}``, as
   Automated-GuitarAmpModelling and Proteus write PyTorch's.
+* ``{"architecture": "LSTM", "config": {...}, "weights": [...]}``, Neural Amp Modeler's ``.nam``: one list,
+  for each level the gates' rows (inputs and hidden state side by side), the bias and the states that it
+  begins with, then the last layer's.
 * ``{"lstm.weight_ih_l0": [...], ...}``: a state_dict as lists, without a net.
 
 An array is a list of lists of numbers, all of one length in each dimension. The other entries are no
@@ -16,6 +19,7 @@ weights: short ones become metadata, long ones are left unread.
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -25,6 +29,7 @@ from tinyrnn.weights import safetensors, shards
 from tinyrnn.weights.spec import MAX_DIMS, MAX_TENSORS, Array, Contents, Reader, Source, Tensor, shown
 
 MAX_JSON = 64 << 20  # bytes
+MOST_LEVELS = 1000
 MAX_TEXT = 1000  # characters of a text that is metadata
 
 
@@ -52,6 +57,14 @@ class Trained(NamedTuple):
     data: dict[str, Any]
 
 
+class Modeled(NamedTuple):
+    """A net of Neural Amp Modeler: the sizes of its LSTM."""
+
+    inputs: int
+    hidden: int
+    levels: int
+
+
 def matches(head: bytes) -> bool:
     return re.match(rb"\s*\{\s*[\"}]", head) is not None and not shards.matches(head)
 
@@ -63,11 +76,17 @@ def read(reader: Reader, key: str | None) -> Contents:
         raise reader.error(f"the JSON file has {reader.size} bytes, expected at most {MAX_JSON}")
     raw = reader.read(0, reader.size, "the JSON text").strip()
     file = safetensors.parse(reader, raw, "the JSON text", floats=True)
-    if isinstance(file.get("architecture"), str) and "config" in file and "weights" in file:
-        raise reader.error(
-            f"got a model of Neural Amp Modeler, {shown(file['architecture'])}, which cannot be read: save "
-            "the trained network in PyTorch, as ONNX or with torch.save(model.state_dict(), path)"
-        )
+    if (
+        isinstance(file.get("architecture"), str)
+        and isinstance(file.get("config"), dict)
+        and "weights" in file
+    ):
+        if file["architecture"] != "LSTM":
+            raise reader.error(
+                f"got a model of Neural Amp Modeler, {shown(file['architecture'])}, expected its LSTM: save "
+                "the trained network in PyTorch, as ONNX or with torch.save(model.state_dict(), path)"
+            )
+        return _modeled(reader, file)
     net: Layers | Trained | None = None
     if "layers" in file and "in_shape" in file:
         net = _layers(reader, file)
@@ -92,7 +111,11 @@ def read(reader: Reader, key: str | None) -> Contents:
             )
     if len(arrays) > MAX_TENSORS:
         raise reader.error(f"got {len(arrays)} tensors, expected at most {MAX_TENSORS}")
-    tensors = [_tensor(reader, name, array) for name, array in arrays.items()]
+    return _contents([_tensor(reader, name, array) for name, array in arrays.items()], rest, net)
+
+
+def _contents(tensors: list[Tensor], rest: dict[str, Any], net: Any) -> Contents:
+    """The tensors, and the entries beside them."""
     about = rest.get("metadata")
     facts = rest | about if isinstance(about, dict) else rest
     metadata = {name: str(value) for name, value in facts.items() if _is_short(value)}
@@ -102,6 +125,39 @@ def read(reader: Reader, key: str | None) -> Contents:
         if value is not about and isinstance(value, list | dict | str) and not _is_short(value)
     ]
     return Contents(tensors, metadata, net=net, unread=unread)
+
+
+def _modeled(reader: Reader, file: dict[str, Any]) -> Contents:
+    """An LSTM of Neural Amp Modeler; its tensors get PyTorch's names."""
+    config, flat = file["config"], _tensor(reader, "weights", file.pop("weights")).raw().reshape(-1)
+    sizes = [
+        config.get(f"{key}_size" if key != "num" else "num_layers") for key in ("input", "hidden", "num")
+    ]
+    if any(type(size) is not int or not 1 <= size <= flat.size for size in sizes):
+        raise reader.error(
+            "config: expected input_size, hidden_size and num_layers, each an integer from 1 on"
+        )
+    inputs, hidden, levels = sizes
+    if levels > MOST_LEVELS:
+        raise reader.error(f"config: got {levels} num_layers, expected at most {MOST_LEVELS}")
+    wanted = 4 * hidden * (inputs + (2 * levels - 1) * hidden) + 6 * hidden * levels + hidden + 1
+    if flat.size != wanted:
+        raise reader.error(f"weights: got {flat.size} numbers, expected {wanted} for config's sizes")
+    found, left = dict[str, Array](), flat
+    for level in range(levels):
+        width = hidden if level else inputs
+        parts = np.split(left, np.cumsum([4 * hidden * (width + hidden), 4 * hidden, hidden, hidden]))
+        matrix = parts[0].reshape(4 * hidden, -1)
+        found |= {
+            f"lstm.weight_ih_l{level}": matrix[:, :width],
+            f"lstm.weight_hh_l{level}": matrix[:, width:],
+        }
+        found |= {f"lstm.bias_ih_l{level}": parts[1], f"lstm.bias_hh_l{level}": 0 * parts[1]}
+        found |= {f"lstm.h0_l{level}": parts[2], f"lstm.c0_l{level}": parts[3]}
+        left = parts[4]
+    found |= {"head.weight": left[None, :-1], "head.bias": left[-1:]}
+    tensors = [Tensor(name, "float64", one.shape, partial(np.asarray, one)) for name, one in found.items()]
+    return _contents(tensors, file, Modeled(inputs, hidden, levels))
 
 
 def _layers(reader: Reader, file: dict[str, Any]) -> Layers:
@@ -146,4 +202,4 @@ def _listed(entries: dict[str, Any]) -> str:
     return ", ".join(shown(name) for name in list(entries)[:20]) or "none"
 
 
-SOURCE = Source("JSON", (".json", ".aidax"), matches, read, nets="tinyrnn.rtneural")
+SOURCE = Source("JSON", (".json", ".aidax", ".nam"), matches, read, nets="tinyrnn.rtneural")
