@@ -318,7 +318,7 @@ class _Rolling:
 
 
 def _whole(ops: list[Op], arrays: list[Any], counts: Sequence[int]) -> None:
-    """Put what nothing reads back into the last step of a loop: exports leave it out."""
+    """Complete the last step of a loop: exports leave out what nothing reads."""
     taken: dict[Any, list[int]] = {}
     for place, op in enumerate(ops):
         if op.name == "select" and isinstance(op.args[2], int):
