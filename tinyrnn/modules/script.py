@@ -502,7 +502,7 @@ class Script(Program):
         return False
 
     def tried(self, hint: int, size: int, done: int) -> tuple[Any, Any] | None:
-        """What the code compares first if an input has another size; None if it goes on."""
+        """The pair that the code compares first if an input has another size; None if it goes on."""
         self.sized[hint], self.notes = size, []
         try:
             self.interpreted(self.known_shapes())
