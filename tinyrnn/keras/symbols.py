@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyrnn.frames import Constant, Permute, Reshape, pad
-from tinyrnn.importing import Unfit, delayed, weighted
+from tinyrnn.importing import Unfit, delayed, fixed, weighted
 from tinyrnn.keras.config import Entry
 from tinyrnn.layers import Linear
 from tinyrnn.ops import Slice, matmul
@@ -125,12 +125,14 @@ class Seen:
             )
         if self.backwards:
             raise Unfit("puts the steps into a frame from the last to the first, expected their own order")
-        return self.latest(self.steps, self.steps)
+        return self.latest(self.steps, exact=True)
 
-    def latest(self, steps: int, stride: int = 1) -> Seen:
-        """The last of so many steps, every ``stride`` steps, as the first axis of a frame."""
+    def latest(self, steps: int, exact: bool = False) -> Seen:
+        """The last so many steps as the first axis of a frame; NaN of other sequences if they are all."""
         row = self.last() if len(self.shape) == 1 else self.last().flatten()
-        window = applied(LastStep(), (applied(TimeUnfold(steps, stride), (row,)),))
+        window = applied(LastStep(), (applied(TimeUnfold(steps), (row,)),))
+        if exact:
+            window = fixed(window, row, steps)
         return self.alone(reframed(window.transpose(-1, -2), (steps, *self.shape)))
 
     def flat(self) -> Seen:
