@@ -125,3 +125,28 @@ def test_a_function_without_its_argument(tmp_path):
     bad = defined([own("Cells", "x W", "y", size=2)], ("steps", "rows", 4))
     with pytest.raises(tr.LoadError, match="input R is nothing, expected constant numbers"):
         loaded(bad, tmp_path)
+
+
+def test_weights_of_branches_and_constants(tmp_path):
+    """Initializers and constants, both of them in the branches of an `If`, too."""
+
+    def branch(seed):
+        weight = onnx.numpy_helper.from_array(numbers(3, 3, seed=seed), "w")
+        nodes = [
+            node("Constant", "", "b", value=onnx.numpy_helper.from_array(numbers(3, seed=seed + 1), "any")),
+            node("Constant", "", "axes", value=onnx.numpy_helper.from_array(np.array([1]), "any")),
+            node("Gemm", "x w b", "z"),
+        ]
+        return onnx.helper.make_graph(
+            nodes, "inner", [], [onnx.helper.make_tensor_value_info("z", 1, None)], [weight]
+        )
+
+    one = node("If", "chosen", "y", then_branch=branch(1), else_branch=branch(3), name="if")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(
+        model([one], {"x": (2, 3), "chosen": (bool, (1,))}, ["y"], w0=numbers(2)).SerializeToString()
+    )
+    weights = tr.load_weights(path)
+    assert list(weights) == ["w0", "w", "b", "if.then_branch.w", "if.then_branch.b"]
+    for name, seed in (("w", 3), ("b", 4), ("if.then_branch.w", 1), ("if.then_branch.b", 2)):
+        np.testing.assert_array_equal(weights[name], numbers(*weights[name].shape, seed=seed))

@@ -445,12 +445,32 @@ def matches(head: bytes) -> bool:
 ROUNDS = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm")
 
 
+def _tensors(graph: Graph) -> dict[str, Tensor]:
+    """The tensors of a graph and of those within it, by name; its constants of floats are weights, too.
+
+    Branches may use a name twice: the second has the operation and the attribute before it.
+    """
+    found = dict(graph.tensors)
+    for node in graph.nodes:
+        for key, one in node.attributes.items():
+            if isinstance(one, Graph):
+                for name, tensor in _tensors(one).items():
+                    found[f"{node.name or node.op}.{key}.{name}" if name in found else name] = tensor
+            elif node.op == "Constant" and node.outputs and _is_weight(one):
+                found[node.outputs[0]] = one
+    return {name: tensor._replace(name=name) for name, tensor in found.items()}
+
+
+def _is_weight(given: Any) -> bool:
+    return isinstance(given, Tensor) and bool(given.shape) and "float" in given.dtype
+
+
 def read(reader: Reader, key: str | None) -> Contents:
     if key is not None:
         raise reader.error(f"key: got {key!r}, expected none: an ONNX file has no parts to choose from")
     data = memoryview(reader.read(0, reader.size, "the model"))
     model = parse(data, reader.error)
-    tensors = list(model.graph.tensors.values())
+    tensors = list(_tensors(model.graph).values())
     if len(tensors) > MAX_TENSORS:
         raise reader.error(f"got {len(tensors)} tensors, expected at most {MAX_TENSORS}")
     rounding = sum(node.op.startswith(ROUNDS) for node in model.graph.nodes)
