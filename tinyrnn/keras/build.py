@@ -60,14 +60,12 @@ _NEEDS_TIME = (
 
 # Layers that no net has, and what to do.
 _GIVE = "give a layer or function of values for it, load(path, custom={{{0!r}: ...}})"
+_CHANNELS = f"has a state of channels and places, no net has that: {_GIVE}"
+_TEXT = "makes indices of text or numbers, a net begins with indices: save the model without it"
 _REFUSED = {
-    (
-        "ConvLSTM1D",
-        "ConvLSTM2D",
-        "ConvLSTM3D",
-    ): f"has a state of channels and places, no net has that: {_GIVE}",
-    ("Discretization", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"): (
-        "makes indices of text or numbers, a net begins with indices: save the model without it"
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _CHANNELS),
+    **dict.fromkeys(
+        ("Discretization", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"), _TEXT
     ),
 }
 _UNKNOWN = f"is not known, and code in a file never runs: {_GIVE}; known are those of docs/keras.md"
@@ -233,7 +231,7 @@ class Builder:
         operates = entry.operation or (entry.operation is None and entry.kind in OPERATIONS)
         table: Mapping[str, Callable[[Call], Any]] = OPERATIONS if operates and not merges else LAYERS
         if entry.kind not in table:
-            why = next((text for kinds, text in _REFUSED.items() if entry.kind in kinds), _UNKNOWN)
+            why = _REFUSED.get(entry.kind, _UNKNOWN)
             raise Unfit(f"{shown(entry.kind)} {why.format(shown(entry.kind))}")
         found: list[Seen] | Seen = table[entry.kind](Call(entry, given, args, kwargs, self, path))
         if operates:

@@ -142,19 +142,35 @@ def _as_operation(entry: Entry) -> None:
 
 
 # The names of TensorFlow's operations, and of their arguments, in Keras 3.
-_OPERATIONS = {
-    **{
-        name: name.title()
-        for name in ("abs", "exp", "log", "maximum", "minimum", "negative", "relu", "reshape")
-    },
-    **{
-        name: name.title()
-        for name in ("sigmoid", "softmax", "sqrt", "square", "squeeze", "tanh", "transpose")
-    },
-    **{name: name.title() for name in ("add", "multiply", "subtract", "divide", "matmul", "silu")},
+_ALIKE = (
+    "abs",
+    "add",
+    "divide",
+    "exp",
+    "log",
+    "matmul",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "relu",
+)
+_ALIKE += (
+    "reshape",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "sqrt",
+    "square",
+    "squeeze",
+    "subtract",
+    "tanh",
+    "transpose",
+)
+_OPERATIONS = {name: name.title() for name in _ALIKE} | {
     **{"concat": "Concatenate", "expand_dims": "ExpandDims", "getitem": "GetItem", "mul": "Multiply"},
-    **{"reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
-    **{"truediv": "TrueDivide", "neg": "Negative"},
+    **{"neg": "Negative", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
+    "truediv": "TrueDivide",
 }
 _ARGUMENTS = {"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y"}
 

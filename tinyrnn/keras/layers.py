@@ -600,15 +600,14 @@ def item(call: Call) -> Seen:
     value, shape = x.last(), []
     for place, part in zip(range(-len(x.shape), 0), key[1:], strict=True):
         size = value.frame[place]
-        if isinstance(part, int) and -size <= part < size:
+        is_one = isinstance(part, int) and -size <= part < size
+        if is_one:
             part = slice(part % size, part % size + 1)
-        else:
-            shape.append(0)
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise Unfit(f"takes {part!r} of an axis of a frame, expected a number or a slice without a step")
         start, stop, _ = part.indices(size)
-        if shape and not shape[-1]:
-            shape[-1] = stop - start
+        if not is_one:
+            shape.append(stop - start)
         if (start, stop) != (0, size):
             value = applied(ops.Slice(start, stop - start, place), (value,))
     return x.new(reframed(value, shape))
