@@ -143,28 +143,8 @@ def _as_operation(entry: Entry) -> None:
 
 # The names of TensorFlow's operations, and of their arguments, in Keras 3.
 _ALIKE = (
-    "abs",
-    "add",
-    "divide",
-    "exp",
-    "log",
-    "matmul",
-    "maximum",
-    "minimum",
-    "multiply",
-    "negative",
-    "relu",
-)
-_ALIKE += (
-    "reshape",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "sqrt",
-    "square",
-    "squeeze",
-    "subtract",
-    "tanh",
+    *("abs", "add", "divide", "exp", "log", "matmul", "maximum", "minimum", "multiply", "negative"),
+    *("relu", "reshape", "sigmoid", "silu", "softmax", "sqrt", "square", "squeeze", "subtract", "tanh"),
     "transpose",
 )
 _OPERATIONS = {name: name.title() for name in _ALIKE} | {
