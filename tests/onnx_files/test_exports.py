@@ -202,6 +202,7 @@ SEQUENCES = {
             "out": nn.Linear(16, 3),
         },
     ),
+    "attention by products": (pairs(lambda m, a, b: (a * b).sum(-1)), {"rnn": gru(8, 6)}),
     "attention by a sum": (
         lambda m, x: summed(m, x, lambda e: torch.softmax(e.squeeze(-1), -1)),
         {**SUMMED, "out": nn.Linear(6, 3)},
@@ -363,7 +364,6 @@ REFUSED = {
         lambda m, x: (lambda h: h.unsqueeze(2) + h.unsqueeze(1))(m.rnn(x)[0]),
         "numbers of pairs of steps",
     ),
-    "a product": (pairs(lambda m, a, b: (a * b).sum(-1)), "numbers of pairs of steps"),
     "a distance": (pairs(lambda m, a, b: -(a - b).pow(2).sum(-1)), "the steps of two axes of time"),
     "no tanh": (pairs(lambda m, a, b: m.score(a + b).squeeze(-1)), "numbers of pairs of steps"),
     "another function": (pairs(lambda m, a, b: torch.relu(a + b).sum(-1)), "numbers of pairs of steps"),

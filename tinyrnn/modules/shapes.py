@@ -368,6 +368,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "einsum": einsum,
     "embedding": looked_up,
+    "one_hot": lambda x, count=-1: looked_up(Shape((count, count), ""), x),
     **named("conv1d conv2d", convolved),
     **named("conv_transpose1d conv_transpose2d", deconvolved),
     **{f"max_pool{n}d": partial(max_pooled, n) for n in (1, 2)},
