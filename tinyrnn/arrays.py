@@ -24,10 +24,11 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
     ShapeError
         If lists within a list have different lengths; ``what`` names it in the message.
     TypeError
-        If NumPy cannot read an array of DLPack, as one in the memory of a GPU.
+        If NumPy cannot read an array of DLPack, as one in the memory of a GPU, or if it is no array.
     ValueError
         If a masked array has numbers that are masked.
     """
+    where = f"{what}: " if what else ""
     if hasattr(x, "detach"):
         x = x.detach()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x
@@ -35,20 +36,20 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
         try:
             return np.from_dlpack(x)
         except (AttributeError, BufferError, RuntimeError, TypeError) as error:
-            where = f"{what}: " if what else ""
             raise TypeError(
                 f"{where}got {type(x).__name__}, which NumPy cannot read ({error}), expected it on the CPU"
             ) from None
     if hasattr(x, "filled") and np.ma.is_masked(x):
-        where = f"{what}: " if what else ""
         raise ValueError(f"{where}got masked numbers, expected all of them: fill them with x.filled(...)")
     try:
-        return np.asarray(x)
+        array = np.asarray(x)
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
-        where = f"{what}: " if what else ""
         raise ShapeError(f"{where}got lists of different lengths, expected an array: pad them") from None
+    if not array.ndim and array.dtype.kind in "OSU":  # a path, a mapping, None
+        raise TypeError(f"{where}got {type(x).__name__}, expected an array of numbers")
+    return array
 
 
 def is_plain(x: Any, dtype: type) -> TypeGuard[NDArray[Any]]:
@@ -81,8 +82,7 @@ def as_floats(x: Any, what: str) -> NDArray[np.float32]:
         return x
     array = as_array(x, what)
     if array.dtype.kind not in "fiub":
-        got = type(x).__name__ if array.dtype == object and not array.ndim else f"dtype {array.dtype}"
-        raise TypeError(f"{what}: got {got}, expected real numbers that fit float32")
+        raise TypeError(f"{what}: got dtype {array.dtype}, expected real numbers that fit float32")
     with np.errstate(over="ignore"):
         return as_plain(array, np.float32)
 

@@ -32,7 +32,7 @@ def enter(net: Module, x: ArrayLike) -> tuple[NDArray[Any], int, list[_core.Laye
 
 def laid_input(net: Module, x: ArrayLike) -> tuple[NDArray[Any], InputLayout]:
     """Convert an input, and lay out the net for its shape."""
-    array = x if type(x) is np.ndarray else as_array(x)
+    array = x if type(x) is np.ndarray else as_array(x, f"{type(net).__name__}: input")
     layout = net._calls.input_layout(array.shape, Module.edition) or _input_layout(net, array.shape)
     if layout.indices:
         array = _core.as_indices(array, f"{type(net).__name__}: input", layout.indices)

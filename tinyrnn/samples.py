@@ -68,7 +68,7 @@ class Inputs:
         self.batch_first = net._batch_first
         self.listed = isinstance(x, (list, tuple))
         if not self.listed:
-            x = as_array(x)
+            x = as_array(x, what)
         if (not x) if self.listed else (x.shape[:1] == (0,) and not empty):
             raise ValueError(f"{what}: got no samples, expected at least one")
         first = as_array(x[0]) if self.listed else x
@@ -247,7 +247,7 @@ class PortInputs(Inputs):
         part = Inputs.__new__(Inputs)
         part.net, part.what, part.recurrent, part.batch_first = self.net, what, True, self.batch_first
         part.listed, part.stepless, part.frame = isinstance(x, (list, tuple)), time is None, frame
-        x = x if part.listed else as_array(x)
+        x = x if part.listed else as_array(x, what)
         if len(x if part.listed else np.atleast_1d(x)) == 0:
             raise ValueError(f"{what}: got no samples, expected at least one")
         shape = np.shape(x[0]) if part.listed else x.shape[1:]
@@ -373,7 +373,7 @@ class Targets:
     def _take(self, y: Any, classes: bool, loss: Any) -> None:
         inputs, what = self.inputs, self.what
         listed = isinstance(y, (list, tuple))
-        count = len(y) if listed else (as_array(y).shape or (0,))[0]
+        count = len(y) if listed else (as_array(y, what).shape or (0,))[0]
         if count != len(inputs):
             raise ShapeError(
                 f"{what}: got {count} samples, expected {len(inputs)}, one for each of {inputs.what}"

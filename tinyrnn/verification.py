@@ -403,6 +403,11 @@ def _runtime(
         onnxruntime = import_module("onnxruntime")
     except ImportError:
         raise ImportError("verify: an .onnx file runs in ONNX Runtime: pip install onnxruntime") from None
+    if places is None:
+        try:
+            _, places = _built(path, bound)
+        except (LoadError, TypeError):  # the file is no net of ours
+            places = {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -410,11 +415,6 @@ def _runtime(
     outputs = [port.name for port in session.get_outputs()]
     known = {name: port for name, port in own._ports_known().items() if name not in own._own_steps}
     axis = int(own._batch_first)
-    if places is None:
-        try:
-            _, places = _built(path, bound)
-        except (LoadError, TypeError):  # the file is no net of ours
-            places = {}
     timed = any(places.get(name, (None, None))[0] is not None for name in ports)
     try:
         own.stream()

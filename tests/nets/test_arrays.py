@@ -117,3 +117,14 @@ def test_lists_of_different_lengths():
     with pytest.raises(tr.WeightsError, match="got lists of different lengths, expected an array"):
         net.load_state_dict({"weight": ragged, "bias": [0, 0]})
     assert np.array_equal(net.weight, before)
+
+
+@pytest.mark.parametrize("x", ["speech.wav", None, {"x": np.zeros((3, 2))}], ids=lambda x: type(x).__name__)
+def test_what_is_no_array(x):
+    """A path of a file, above all: its type says more than the shape () that NumPy gives it."""
+    net = tr.LSTM(2, 3)
+    message = f"got {type(x).__name__}, expected an array of numbers"
+    calls = [net, net.predict, net.stream().step, net.stream().run]
+    for call in calls[:1] + calls[2:] if isinstance(x, dict) else calls:  # predict takes inputs by name
+        with pytest.raises(TypeError, match=message):
+            call(x)

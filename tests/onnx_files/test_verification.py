@@ -200,3 +200,8 @@ def test_a_module_of_other_axes_is_told():
     net = tr.from_torch(module, torch.zeros(2, 4, 9))
     with pytest.raises(ValueError, match=r"fails on the net's inputs, of shapes \[\(1, 30, 4\)\]: .*put one"):
         tr.verify(net, module, steps=30)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        tr.verify(tr.LSTM(2, 3), against=tmp_path / "none.onnx")
