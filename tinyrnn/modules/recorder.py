@@ -62,15 +62,20 @@ ATEN_ORDERS: dict[str, tuple[int, ...]] = {
 }
 
 
+def convolution(args: list[Any]) -> tuple[str, list[Any]]:
+    """The function of PyTorch that an operation `convolution` of ATen is, and its arguments."""
+    *tensors, stride, padding, dilation, transposed, more, groups = args[:9]
+    rest = [padding, more, groups, dilation] if transposed else [padding, dilation, groups]
+    return f"conv{'_transpose' * bool(transposed)}{len(stride)}d", [*tensors, stride, *rest]
+
+
 def function(name: str, args: list[Any]) -> tuple[str, list[Any]]:
     """The function and its arguments of an operation, whose name has no overload."""
     if name == "index":
         x, index = args
         return "getitem", [x, tuple(slice(None) if one is None else one for one in index)]
     if name == "convolution":
-        x, weight, bias, stride, padding, dilation, transposed, more, groups = args
-        rest = [padding, more, groups, dilation] if transposed else [padding, dilation, groups]
-        return "conv_transpose1d" if transposed else "conv1d", [x, weight, bias, stride, *rest]
+        return convolution(args)
     if name in ATEN_ORDERS:
         args = [args[one] for one in ATEN_ORDERS[name] if one < len(args)]
     return ATEN_NAMES.get(name, name), args

@@ -26,7 +26,7 @@ from tinyrnn.modules import program
 from tinyrnn.modules.build import Port, Search
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, named, several
 from tinyrnn.modules.program import MAKES, MOST, PRIMES, Node, Program, Slot, unwritten
-from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, flat, function, leaves, mapped
+from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, convolution, flat, function, leaves, mapped
 from tinyrnn.modules.shapes import SHAPES, Clash, Shape, shapes_of
 from tinyrnn.net import Net
 from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, FRAME, TIME, Axis, Sizes, has, sizes_of
@@ -254,25 +254,18 @@ SILENT = {
 # ---- the walk ----------------------------------------------------------------------------------------------
 
 
-def _convolution(args: list[Any], count: int) -> tuple[str, list[Any]]:
-    *args, turned, more, groups = args[:9]
-    if turned:
-        return f"conv_transpose{count}d", [*args[:5], more, groups, args[5]]
-    return f"conv{count}d", [*args, groups]
-
-
-def _filling(args: list[Any], _: int) -> tuple[str, list[Any]]:
+def _filling(args: list[Any]) -> tuple[str, list[Any]]:
     x, index, value, *adds = args
     if any(adds):
         raise Unfit("adds to parts of a tensor (accumulate=True), expected torch.cat or a sum")
     return "setitem", [x, tuple(slice(None) if one is None else one for one in index), value]
 
 
-# Operations that are others: of their arguments, and how many axes the second one's windows have.
-REWRITTEN: dict[str, Callable[[list[Any], int], tuple[str, list[Any]]]] = {
-    "convolution": _convolution,
-    "convolution_mode": lambda args, count: (f"conv{count}d", args),
-    "frobenius_norm": lambda args, _: ("linalg_vector_norm", [args[0], 2, *args[1:]]),
+# Operations that are others, of their arguments.
+REWRITTEN: dict[str, Callable[[list[Any]], tuple[str, list[Any]]]] = {
+    "convolution": convolution,
+    "convolution_mode": lambda args: (f"conv{len(args[3])}d", args),
+    "frobenius_norm": lambda args: ("linalg_vector_norm", [args[0], 2, *args[1:]]),
     "index_put": _filling,
 }
 
@@ -734,8 +727,7 @@ class Script(Program):
                 "load it either: save torch.jit.freeze(module)"
             )
         if name in REWRITTEN:
-            count = len(self.shape_of(args[1]).shape) - 2 if name.startswith("conv") else 0
-            name, args = REWRITTEN[name](args, count)
+            name, args = REWRITTEN[name](args)
         if not writes and (there := self.already(name, args)) is not None:
             return there
         known = mapped((args, kwargs), self.shape_of)
