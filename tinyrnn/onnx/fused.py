@@ -9,7 +9,6 @@ import numpy as np
 
 from tinyrnn.importing import Unfit
 from tinyrnn.onnx.nodes import Call
-from tinyrnn.onnx.reductions import layer_norm
 from tinyrnn.onnx.symbols import Known, Symbol
 from tinyrnn.weights.spec import shown
 
@@ -72,8 +71,6 @@ def skip_norm(call: Call) -> list[Any]:
     for place in (1, 4):
         if call.has(place):
             total = make(call, "Add", [total, call.get(place)])
-    node = call.node._replace(
-        outputs=call.node.outputs[:1], attributes={"epsilon": call.attributes.get("epsilon", 1e-12)}
-    )
-    (found,) = layer_norm(call._replace(node=node, inputs=[total, call.get(2), call.get(3)]))
+    eps = call.attributes.get("epsilon", 1e-12)
+    found = make(call, "LayerNormalization", [total, call.get(2), call.get(3)], epsilon=eps)
     return [found, None, None, total]

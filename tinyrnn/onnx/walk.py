@@ -239,8 +239,9 @@ class Builder:
         return result if isinstance(result, list) else [result]
 
     def node_of(self, call: Call, op: str, inputs: Sequence[Any], **attributes: Any) -> Any:
-        """The result of an operation that is a part of a node."""
-        inner = call._replace(node=call.node._replace(op=op, attributes=attributes), inputs=list(inputs))
+        """The first result of an operation that is a part of a node; no other is made."""
+        node = call.node._replace(op=op, attributes=attributes, outputs=call.node.outputs[:1])
+        inner = call._replace(node=node, inputs=list(inputs))
         known = evaluated(inner)
         result = OPERATORS[op](inner) if known is None else known
         return result[0] if isinstance(result, list) else result
