@@ -142,9 +142,9 @@ def verify(
     if isinstance(net, Net):
         own = net
     elif _is_onnx(net):
-        own, found_places = _built(net, bound)
-        if isinstance(against, (str, os.PathLike)) and os.fspath(against) == os.fspath(net):
-            places = found_places
+        own, places = _built(net, bound)
+        if not isinstance(against, (str, os.PathLike)) or os.fspath(against) != os.fspath(net):
+            places = None
     else:
         own = load(net, **(bound if _is_scripted(net) else {}))
     if against is None:

@@ -231,6 +231,7 @@ class Made(NamedTuple):
 
 Function = Callable[[Made], Any]
 Entry = TypeVar("Entry")
+BESIDE = "takes a step beside that of the loop, expected the loop's own: x[:, t]"
 UNKNOWN = "this operation is not known; known are those of docs/pytorch-modules.md"
 
 
@@ -724,7 +725,7 @@ def expand(call: Made) -> Any:
 def taken(x: Symbol, axis: int, number: Now = NOW, keeps: bool = False) -> Symbol:
     """The step of a loop; ``keeps``: the axis of time stays, of size 1."""
     if number != NOW:
-        raise Unfit("takes a step beside that of the loop, expected the loop's own: x[:, t]")
+        raise Unfit(BESIDE)
     axis %= x.rank
     found = Step().taken(x, axis)
     return found.with_axes([*found.axes[:axis], (), *found.axes[axis:]]) if keeps else found
@@ -733,8 +734,9 @@ def taken(x: Symbol, axis: int, number: Now = NOW, keeps: bool = False) -> Symbo
 def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
     """A slice along an axis."""
     if isinstance(given.start, Now) or isinstance(given.stop, Now):
-        own = (given.start, given.stop) == (NOW, Now(1))
-        return taken(x, axis, NOW if own else Now(1), keeps=True)
+        if (given.start, given.stop) != (NOW, Now(1)):
+            raise Unfit(BESIDE)
+        return taken(x, axis, keeps=True)
     ends = [
         Known(
             *(

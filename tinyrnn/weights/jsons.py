@@ -130,9 +130,7 @@ def _contents(tensors: list[Tensor], rest: dict[str, Any], net: Any) -> Contents
 def _modeled(reader: Reader, file: dict[str, Any]) -> Contents:
     """An LSTM of Neural Amp Modeler; its tensors get PyTorch's names."""
     config, flat = file["config"], _tensor(reader, "weights", file.pop("weights")).raw().reshape(-1)
-    sizes = [
-        config.get(f"{key}_size" if key != "num" else "num_layers") for key in ("input", "hidden", "num")
-    ]
+    sizes = [config.get(key) for key in ("input_size", "hidden_size", "num_layers")]
     if any(type(size) is not int or not 1 <= size <= flat.size for size in sizes):
         raise reader.error(
             "config: expected input_size, hidden_size and num_layers, each an integer from 1 on"
