@@ -47,7 +47,7 @@ def as_array(x: Any, what: str = "") -> NDArray[Any]:
         if "inhomogeneous" not in str(error):
             raise
         raise ShapeError(f"{where}got lists of different lengths, expected an array: pad them") from None
-    if not array.ndim and array.dtype.kind in "OSU":  # a path, a mapping, None
+    if array is not x and not array.ndim and array.dtype.kind in "OSU":  # a path, a mapping, None
         raise TypeError(f"{where}got {type(x).__name__}, expected an array of numbers")
     return array
 

@@ -263,7 +263,7 @@ def _chosen(rows: Any, batch: int) -> NDArray[np.intp]:
     """The numbers of the rows that an int, a sequence of ints, a slice or a mask chooses."""
     if isinstance(rows, slice):
         return np.arange(batch)[rows]
-    array = as_array(rows)
+    array = as_array(rows, "reset: rows")
     if array.dtype == np.bool_:
         if array.shape != (batch,):
             raise ShapeError(f"reset: rows is a mask of shape {array.shape}, expected ({batch},)")

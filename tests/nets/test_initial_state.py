@@ -110,7 +110,7 @@ def test_a_state_of_the_stream_itself() -> None:
         ([0, -5], None, IndexError, "row -5 is out of range"),
         ([1, -3], None, ValueError, r"got rows \[1, 1\], expected each row once"),
         (1.5, None, TypeError, "rows is float64"),
-        ("1", None, TypeError, "expected an int, a sequence of ints, a slice or a mask"),
+        ("1", None, TypeError, "reset: rows: got str, expected an array of numbers"),
         ([[1]], None, TypeError, r"of shape \(1, 1\)"),
         (True, None, ValueError, r"a mask of shape \(\), expected \(4,\)"),
         (

@@ -546,7 +546,8 @@ def with_class(value, place=(2, 1)):
             r"target has shape \(3, 3, 5\), expected \(4, 3, 5\), or \(3, 5\)",
         ),
         (tr.MSELoss, (Y[..., 0], Y), tr.ShapeError, r"y has shape \(4, 3\)"),
-        (tr.MSELoss, (Y, "abc"), TypeError, "target: got dtype <U3, expected real numbers"),
+        (tr.MSELoss, (Y, "abc"), TypeError, "MSELoss: target: got str, expected an array of numbers"),
+        (tr.MSELoss, (Y, ["abc"]), TypeError, "target: got dtype <U3, expected real numbers"),
         (tr.MSELoss, (Y[:0], Y[:0]), tr.ShapeError, r"y has shape \(0, 3, 5\), expected at least one number"),
         (
             tr.MSELoss,
