@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -151,13 +151,14 @@ def verify(
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name, fixed, masks = _runner(against, own, bound, places)
+    run, name, fixed, masks, truths = _runner(against, own, bound, places)
     steps = fixed or steps
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
         cases.append(("yours", proofs.arrays_of(inputs)))
     if all(frame is not None for frame, _ in own._ports_known().values()):
-        cases += _unmasked(_cases(own, steps)) if masks else _cases(own, steps)
+        own_cases = _cases(own, steps, truths)
+        cases += _unmasked(own_cases) if masks else own_cases
     elif not cases:
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
@@ -191,9 +192,12 @@ def _note(own: Net, against: Any) -> str:
     return f"a difference is expected: layers in {kinds} round weights or what they read" if kinds else ""
 
 
-def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:
-    """The inputs that every net is compared on."""
-    random = proofs.random_inputs(net, steps)
+def _cases(net: Net, steps: int, truths: Collection[str]) -> list[tuple[str, list[NDArray[Any]]]]:
+    """The inputs that every net is compared on; those of `truths` are 0 and 1."""
+    random = [
+        (one > 0).astype(int) if name in truths else one
+        for name, one in zip(net._ports_known(), proofs.random_inputs(net, steps), strict=True)
+    ]
 
     def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> list[NDArray[Any]]:
         return [one if one.dtype.kind in "iu" else change(one).astype(np.float32) for one in random]
@@ -265,18 +269,20 @@ def _compared(case: str, got: Arrays, expected: Arrays, tol: float, net: Net) ->
 
 def _runner(
     against: Any, own: Net, bound: dict[str, Any], places: _Places | None
-) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None, bool]:
+) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], str, int | None, bool, Collection[str]]:
     """A function that runs the other model, its name, and the only number of steps that it takes.
 
-    And True if it masks steps by their numbers, where the net needs lengths for that.
+    And True if it masks steps by their numbers, where the net needs lengths for that, and the names of its
+    inputs that are truth values.
     """
     name = type(against).__name__
     if isinstance(against, (str, os.PathLike)):
         path = name = os.fspath(against)
         if _is_onnx(path):
-            return _runtime(path, own, bound, places), name, None, False
+            run, truths = _runtime(path, own, bound, places)
+            return run, name, None, False, truths
         if _is_scripted(path):
-            return _module(_torch().jit.load(path), bound), name, None, False
+            return _module(_torch().jit.load(path), bound), name, None, False, ()
     if bound:
         raise TypeError(
             f"verify: got {', '.join(bound)}, expected numbers beside a file of ONNX or TorchScript"
@@ -293,16 +299,16 @@ def _runner(
                     raise file.error(f"{got} the module that it was made from")
                 against = net_in(file)
     if isinstance(against, Net):
-        return lambda arrays: proofs.outputs_of(against, arrays), name, None, False
+        return lambda arrays: proofs.outputs_of(against, arrays), name, None, False, ()
     bases = {f"{one.__module__}.{one.__name__}" for one in type(against).__mro__}
     if any(base.startswith("keras.") and base.endswith(".Model") for base in bases):
-        return _model(against, own), name, _fixed_steps(against, own), _masks(against, own)
+        return _model(against, own), name, _fixed_steps(against, own), _masks(against, own), ()
     if "torch.nn.modules.module.Module" not in bases:  # without importing PyTorch
         raise TypeError(
             f"verify: against is {brief(against)}, expected a torch.nn.Module, a keras.Model, a net, or a "
             "file's path"
         )
-    return _module(against, {}), name, None, False
+    return _module(against, {}), name, None, False, ()
 
 
 def _is_onnx(path: str | os.PathLike[str]) -> bool:
@@ -398,7 +404,7 @@ def _module(module: Any, bound: dict[str, Any]) -> Callable[[Sequence[NDArray[An
 
 def _runtime(
     path: str, own: Net, bound: dict[str, Any], places: _Places | None
-) -> Callable[[Sequence[NDArray[Any]]], Arrays]:
+) -> tuple[Callable[[Sequence[NDArray[Any]]], Arrays], list[str]]:
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError:
@@ -461,7 +467,7 @@ def _runtime(
             feed |= zip(states, (found[name] for name in after), strict=True)
         return {name: np.stack(one, axis) for name, one in zip(kept, zip(*rows, strict=True), strict=True)}
 
-    return run
+    return run, [name for name, port in ports.items() if port.type == "tensor(bool)"]
 
 
 def _built(path: str | os.PathLike[str], bound: dict[str, Any]) -> tuple[Net, _Places]:
