@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -36,12 +36,15 @@ class Runner(NamedTuple):
         The only number of steps that it takes.
     masks : bool
         True if it masks steps by their numbers, where the net needs lengths for that.
+    truths : set of str
+        Inputs that are truth values.
     """
 
     run: Callable[[Sequence[NDArray[Any]]], Arrays]
     name: str
     steps: int | None = None
     masks: bool = False
+    truths: Set[str] = frozenset()
 
 
 def runner(against: Any, own: Net, bound: dict[str, Any], places: Places | None) -> Runner:
@@ -53,7 +56,9 @@ def runner(against: Any, own: Net, bound: dict[str, Any], places: Places | None)
     if isinstance(against, (str, os.PathLike)):
         path = name = os.fspath(against)
         if is_onnx(path):
-            return Runner(_Session(path, own, bound, places).run, name)
+            session = _Session(path, own, bound, places)
+            truths = {port.name for port in session.ports.values() if port.type == "tensor(bool)"}
+            return Runner(session.run, name, truths=truths)
         if is_scripted(path):
             return Runner(_module(_torch().jit.load(path), bound), name)
     if bound:

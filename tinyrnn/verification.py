@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -144,13 +144,14 @@ def verify(
         if isinstance(net, Net):
             raise TypeError("verify: got a net alone, expected against= a model, or the file of a net")
         return _repeated(own, os.fspath(net))
-    run, name, fixed, masks = runner(against, own, bound, places)
+    run, name, fixed, masks, truths = runner(against, own, bound, places)
     steps = fixed or steps
     cases: list[tuple[str, list[NDArray[Any]]]] = []
     if inputs is not None:
         cases.append(("yours", proofs.arrays_of(inputs)))
     if all(frame is not None for frame, _ in own._ports_known().values()):
-        cases += _unmasked(_cases(own, steps)) if masks else _cases(own, steps)
+        drawn = _cases(own, steps, truths)
+        cases += _unmasked(drawn) if masks else drawn
     elif not cases:
         raise ShapeError("verify: got a net whose frame is open, expected inputs= of your own")
     checks: list[Check] = []
@@ -184,9 +185,12 @@ def _note(own: Net, against: Any) -> str:
     return f"a difference is expected: layers in {kinds} round weights or what they read" if kinds else ""
 
 
-def _cases(net: Net, steps: int) -> list[tuple[str, list[NDArray[Any]]]]:
-    """The inputs that every net is compared on."""
-    random = proofs.random_inputs(net, steps)
+def _cases(net: Net, steps: int, truths: Set[str]) -> list[tuple[str, list[NDArray[Any]]]]:
+    """The inputs that every net is compared on; those of `truths` are 0 and 1."""
+    random = [
+        (one > 0).astype(int) if name in truths else one
+        for name, one in zip(net._ports_known(), proofs.random_inputs(net, steps), strict=True)
+    ]
 
     def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> list[NDArray[Any]]:
         return [one if one.dtype.kind in "iu" else change(one).astype(np.float32) for one in random]
