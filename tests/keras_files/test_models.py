@@ -324,6 +324,10 @@ def test_a_lambda_never_runs(tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
+class OwnCell(L.SimpleRNNCell):
+    """A cell of the file's author."""
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
@@ -332,6 +336,11 @@ def test_a_lambda_never_runs(tmp_path):
         (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "from the last to the first"),
         (lambda: [L.Conv1D(3, 2, strides=2, padding="same")], "depends on their number"),
         (lambda: [L.Discretization([0.0, 1.0]), L.LSTM(3)], "save the model without it"),
+        (lambda: [L.Dense(3, dtype="int8_from_float32"), L.LSTM(3)], "is quantised to int8, expected floats"),
+        (lambda: [L.RNN(OwnCell(3))], r"a cell of type OwnCell.* custom=\{'rnn.*'"),
+        (lambda: [L.Reshape((-1, 3, 1)), L.TimeDistributed(L.LSTM(3))], "a model of its own"),
+        (lambda: [L.CategoryEncoding(5, output_mode="count")], "output_mode is 'count'"),
+        (lambda: [L.EinsumDense("btc,cde->btde", (None, 2, 3), bias_axes="e")], "bias_axes 'e'"),
     ],
 )
 def test_what_no_layer_does(layers, words, tmp_path):

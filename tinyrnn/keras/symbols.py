@@ -277,7 +277,8 @@ class Call:
         if x.masked:
             raise Unfit(f"reads a mask beside that of {shown(x.masked)}, expected one")
         same_time([x, given])
-        return given.value
+        value: Value = self.builder.not_zero(given) if self.builder.is_index(given) else given.value
+        return value
 
     @property
     def padded(self) -> Seen:
