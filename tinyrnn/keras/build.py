@@ -165,7 +165,7 @@ class Builder:
 
     def loses(self, x: Seen) -> Seen:
         """A value behind what has no mask in Keras: it matters only if a layer reads its steps later."""
-        computes = self.plan.computes_masks
+        computes = self.plan.computes_masks or x.masked in self.masks
         return replace(x, masked="" if computes else x.masked, lost=bool(x.masked) and not computes)
 
     def mask(self, x: Seen) -> Value | None:
@@ -173,6 +173,17 @@ class Builder:
         if x.masked not in self.masks or x.backwards:  # Keras turns the steps, and leaves the mask as it is
             self.heeds(x)
         return self.masks.get(x.masked)
+
+    def new_mask(self, name: str, mask: Value | None = None) -> str:
+        """The name of a mask: another one than those that the net computes, if it is none of them."""
+        for known, value in self.masks.items():
+            if value is mask:
+                return known
+        while name in self.masks:
+            name += "'"
+        if mask is not None:
+            self.masks[name] = mask
+        return name
 
     def drops(self, x: Seen) -> None:
         """Note that a layer reads the steps that a mask marks as any others."""
@@ -183,7 +194,7 @@ class Builder:
     def check_masks(self) -> None:
         if self.dropped and not self.plan.computes_masks:
             raise Retry("masks")
-        if self.heeded and self.plan.computes_masks:
+        if self.heeded and (self.plan.computes_masks or self.heeded in self.masks):
             raise Unfit(
                 f"leaves out the steps that {shown(self.heeded)} masks, where other layers read them as any "
                 "others: lengths cannot say both, and of its mask a net makes no value"

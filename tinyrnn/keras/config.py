@@ -152,14 +152,18 @@ def _as_operation(entry: Entry) -> None:
 _ALIKE = (
     *("abs", "add", "divide", "exp", "log", "matmul", "maximum", "minimum", "multiply", "negative"),
     *("relu", "reshape", "sigmoid", "silu", "softmax", "sqrt", "square", "squeeze", "subtract", "tanh"),
-    "transpose",
+    *("stack", "transpose"),
 )
 _OPERATIONS = {name: name.title() for name in _ALIKE} | {
     **{"concat": "Concatenate", "expand_dims": "ExpandDims", "getitem": "GetItem", "mul": "Multiply"},
+    **{"clip_by_value": "Clip", "not_equal": "NotEqual", "one_hot": "OneHot", "pow": "Power", "reverse": "Flip"},
     **{"neg": "Negative", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
     "truediv": "TrueDivide",
 }
-_ARGUMENTS = {"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y"}
+_ARGUMENTS = {
+    **{"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y", "depth": "num_classes"},
+    **{"clip_value_min": "x_min", "clip_value_max": "x_max"},
+}
 
 
 def _use(node: Any) -> Use:
@@ -203,7 +207,7 @@ def _old(value: Any, depth: int = 0) -> Any:
         return [_old(one, depth + 1) for one in value]
     if isinstance(value, dict) and value.keys() == {"start", "stop", "step"}:
         return slice(*(value[key] for key in ("start", "stop", "step")))
-    return value
+    return ... if value == {"class_name": "__ellipsis__"} else value
 
 
 def _tensors(value: Any, depth: int = 0) -> Any:

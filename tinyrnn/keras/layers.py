@@ -47,22 +47,15 @@ def same(call: Call) -> Seen:
 
 def masking(call: Call) -> Seen:
     """Masking: the steps that it marks are those beyond the lengths of a call, or 0 in a value of the net."""
-    x, name, masks = call.x, mask_name(call), call.builder.masks
+    x, name = call.x, call.builder.new_mask(call.entry.name)
     number = float(call.get("mask_value", 0.0))
     if not call.builder.plan.computes_masks or ((len(x.shape) != 1 or x.masked) and not number):
         return replace(x, masked=name)
     if len(x.shape) != 1 or x.masked:
         raise Unfit(f"masks frames of shape {x.shape} or twice by {number}, expected one axis, once")
-    masks[name] = applied(Masking(number), (x.value,))
-    return replace(x, value=x.value * masks[name] if number else x.value, masked=name)
-
-
-def mask_name(call: Call) -> str:
-    """The name of the mask that a call of a layer makes."""
-    name = call.entry.name
-    while name in call.builder.masks:
-        name += "'"
-    return name
+    mask = applied(Masking(number), (x.value,))
+    value = x.value * mask if number else x.value
+    return replace(x, value=value, masked=call.builder.new_mask(name, mask))
 
 
 # ---- products, norms -----------------------------------------------------------------------------------
@@ -87,16 +80,18 @@ def embedding(call: Call) -> Seen:
     table = call.array("embeddings", (call.whole("input_dim"), call.whole("output_dim")))
     value = call.put("", lambda: weighted(Embedding(*table.shape), weight=table), x.value)
     call.builder.embedded.setdefault(str(x.value.label), value)
-    masked = mask_name(call) if call.get("mask_zero", False) else ""
-    if masked and call.builder.plan.computes_masks:
-        call.builder.masks[masked] = call.builder.not_zero(x)
-    return x.new(value, masked=masked)
+    if not call.get("mask_zero", False):
+        return x.new(value, masked="")
+    mask = call.builder.not_zero(x) if call.builder.plan.computes_masks else None
+    return x.new(value, masked=call.builder.new_mask(call.entry.name, mask))
 
 
 def one_hot(call: Call) -> Seen:
     """OneHot and CategoryEncoding: an index becomes a one among zeros."""
     x, count = call.x, call.whole("num_tokens", call.get("num_classes"))
     call.refuse("output_mode", "one_hot")
+    call.refuse("on_value", None, 1)
+    call.refuse("off_value", None, 0)
     if call.get("axis", -1) not in (-1, x.rank) or count > MOST_CLASSES:
         raise Unfit(f"writes {count} classes, expected up to {MOST_CLASSES}, along a last axis")
     y = x.new(call.builder.looked_up(x, np.eye(count)))
@@ -353,14 +348,18 @@ def together(call: Call) -> list[Seen]:
     if not call.given:
         raise Unfit("reads no values, expected some")
     same_time(call.given)
-    masks = {one.masked for one in call.given if one.masked or call.entry.kind == "Concatenate"}
+    given = call.given
+    masked = next((one.masked for one in given if one.masked and not one.lost), "")
+    if masked and call.builder.major == 2:  # the mask of one is that of all, since Keras 3 of none
+        given = [one if one.masked else replace(one, masked=masked) for one in given]
+    masks = {one.masked for one in given if one.masked or call.entry.kind == "Concatenate"}
     if call.builder.masks and len(masks) > 1:
-        for one in call.given:
+        for one in given:
             call.builder.heeds(one)
-    if not all(one.masked and not one.lost for one in call.given):  # the steps count again
-        for one in call.given:
+    if not all(one.masked and not one.lost for one in given):  # the steps count again
+        for one in given:
             call.builder.drops(one)
-    return met(call.given)
+    return met(given)
 
 
 def met(xs: Sequence[Seen]) -> list[Seen]:
@@ -675,6 +674,8 @@ def steps_taken(call: Call, x: Seen, key: list[Any]) -> tuple[Seen, list[Any]]:
     x = replace(x, masked="")
     if isinstance(part, int) and -MOST_STEPS <= part < MOST_STEPS:
         return x.alone(step_of(x.last(), ~part if x.backwards else part)), [key[0], *rest]
+    if part == slice(None, None, -1):
+        return replace(x, backwards=not x.backwards), [key[0], *rest]
     if not isinstance(part, slice) or part.step not in (None, 1):
         raise Unfit(
             f"takes the steps {part!r}, expected a range, or one of the first or the last {MOST_STEPS}"

@@ -237,6 +237,8 @@ def sequence(call: Call) -> tuple[Seen, Value, Value | None]:
     if call.get("time_major", False):
         raise Unfit("time_major is True, expected False")
     mask = call.mask(x)
+    if "mask" in call.kwargs and mask is not None and call.builder.major == 2:
+        x = replace(x, masked=call.builder.new_mask(call.entry.name, mask))  # and so has the output
     if mask is not None and len(call.given) > 1:
         raise Unfit("begins with states and leaves out steps: Keras writes zeros before the first one")
     return x, x.last(), mask
