@@ -16,7 +16,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.keras.config import (
     FUNCTIONAL,
     MAX_LAYERS,
@@ -37,8 +37,9 @@ from tinyrnn.keras.layers import LAYERS, OPERATIONS
 from tinyrnn.keras.model import Model, major_of, parse
 from tinyrnn.keras.symbols import Call, Retry, Seen
 from tinyrnn.keras.variables import custom_names, in_file_order, parts_of, slots_of
+from tinyrnn.layers import Embedding
 from tinyrnn.net import Net as AnyNet
-from tinyrnn.values import TIME, Input, Value
+from tinyrnn.values import TIME, Input, Value, applied
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import Array, shown
 
@@ -104,6 +105,7 @@ class Builder:
         self.heeded = self.dropped = ""
         self.within_step = False  # of a TimeDistributed
         self.masks: dict[str, Value] = {}  # by `Seen.masked`, if the net computes them
+        self.marks: dict[str, Value] = {}  # of inputs of indices
         self.calls = 0
 
     # ---- for layers --------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ class Builder:
 
     def loses(self, x: Seen) -> Seen:
         """A value behind what has no mask in Keras: it matters only if a layer reads its steps later."""
-        computes = self.plan.computes_masks
+        computes = self.plan.computes_masks or x.masked in self.masks
         return replace(x, masked="" if computes else x.masked, lost=bool(x.masked) and not computes)
 
     def mask(self, x: Seen) -> Value | None:
@@ -171,6 +173,17 @@ class Builder:
         if x.masked not in self.masks or x.backwards:  # Keras turns the steps, and leaves the mask as it is
             self.heeds(x)
         return self.masks.get(x.masked)
+
+    def new_mask(self, name: str, mask: Value | None = None) -> str:
+        """The name of a mask: another one than those that the net computes, if it is none of them."""
+        for known, value in self.masks.items():
+            if value is mask:
+                return known
+        while name in self.masks:
+            name += "'"
+        if mask is not None:
+            self.masks[name] = mask
+        return name
 
     def drops(self, x: Seen) -> None:
         """Note that a layer reads the steps that a mask marks as any others."""
@@ -181,7 +194,7 @@ class Builder:
     def check_masks(self) -> None:
         if self.dropped and not self.plan.computes_masks:
             raise Retry("masks")
-        if self.heeded and self.plan.computes_masks:
+        if self.heeded and (self.plan.computes_masks or self.heeded in self.masks):
             raise Unfit(
                 f"leaves out the steps that {shown(self.heeded)} masks, where other layers read them as any "
                 "others: lengths cannot say both, and of its mask a net makes no value"
@@ -205,6 +218,27 @@ class Builder:
             return x
         return x.in_steps(self.with_steps(x.shape[0]))
 
+    def is_index(self, x: Seen) -> bool:
+        return isinstance(x.value, Input) and self.kinds.get(str(x.value.label)) == "index"
+
+    def looked_up(self, x: Seen, table: Array) -> Value:
+        """The rows of a table that is no tensor of the file."""
+        if not isinstance(x.value, Input):
+            raise Unfit("reads what a layer wrote, expected an input of the net")
+        if not self.is_index(x):
+            raise Retry("index", str(x.value.label))
+        return applied(weighted(Embedding(*table.shape), weight=table).freeze(), (x.value,))
+
+    def not_zero(self, x: Seen) -> Value:
+        """A mask: 0 where an input of indices is 0, else 1."""
+        label = str(x.value.label)
+        if label not in self.embedded:
+            raise Unfit(f"reads a mask of {shown(label)}, expected an Embedding of it before")
+        if label not in self.marks:
+            rows = self.embedded[label].layer.num_embeddings
+            self.marks[label] = self.looked_up(x, np.arange(rows)[:, None] != 0)
+        return self.marks[label]
+
     # ---- layers ------------------------------------------------------------------------------------------
 
     def one(
@@ -227,7 +261,11 @@ class Builder:
             raise Unfit("reads a mask that is an input, which recurrent layers and means over the steps do")
         if entry.kind == "TimeDistributed":
             return self.distributed(entry, given, args, kwargs, path)
-        merges = len(args) == 1 and isinstance(args[0], list)  # a layer of several values, not an operation
+        if entry.kind == "SpectralNormalization" and given[0].shape:  # the file has the normalised kernel
+            self.plan.skip(path)
+            return self.one(entry_of(entry.get("layer")), given, args, kwargs, f"{path}layer/")
+        # A layer of several values may have the name of an operation.
+        merges = len(args) == 1 and isinstance(args[0], list) and entry.kind in LAYERS
         operates = entry.operation or (entry.operation is None and entry.kind in OPERATIONS)
         table: Mapping[str, Callable[[Call], Any]] = OPERATIONS if operates and not merges else LAYERS
         if entry.kind not in table:
@@ -338,7 +376,7 @@ class Builder:
                     if thing not in known:
                         raise self.file.error(
                             f"layer {shown(entry.name)}: reads output {thing.output} of "
-                            f"{shown(thing.layer)}, which is not there: an attention has no scores here"
+                            f"{shown(thing.layer)}, which no net has: the scores of an attention, or a mask"
                         )
                     return known[thing]
                 if isinstance(thing, (list, tuple)):
@@ -445,7 +483,9 @@ class Plan:
     def tensor(self, path: str, name: str) -> Array:
         key = f"{path}{name}"
         if key not in self.names:
-            raise Unfit(f"the file lacks its tensor {shown(name)}")
+            raise Unfit(
+                f"the file lacks its tensor {shown(name)}: if another layer shares it, save the model as .h5"
+            )
         self.used.add(self.names[key])
         return np.asarray(self.weights[self.names[key]], np.float32)
 
@@ -511,10 +551,11 @@ def _tensor_names(
         if len(names) != len(slots):
             if not slots or entry.kind not in (*LAYERS, *SEQUENTIAL, *FUNCTIONAL, "TimeDistributed"):
                 continue  # the walk refuses it by name
+            lora = ": save the model as .keras, which merges those of LoRA" if entry.get("lora_rank") else ""
             wanted = ", ".join(shown(slot.place + slot.name) for slot in slots)
             raise file.error(
                 f"layer {shown(entry.name)} ({shown(entry.kind)}): got {len(names)} tensors, expected "
-                f"{len(slots)}: {wanted or 'none'}"
+                f"{len(slots)}: {wanted}{lora}"
             )
         for slot, name in zip(in_file_order(slots), names, strict=True):
             found[f"{place}{slot.place}{slot.name}"] = name
