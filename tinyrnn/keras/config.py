@@ -156,7 +156,13 @@ _ALIKE = (
 )
 _OPERATIONS = {name: name.title() for name in _ALIKE} | {
     **{"concat": "Concatenate", "expand_dims": "ExpandDims", "getitem": "GetItem", "mul": "Multiply"},
-    **{"clip_by_value": "Clip", "not_equal": "NotEqual", "one_hot": "OneHot", "pow": "Power", "reverse": "Flip"},
+    **{
+        "clip_by_value": "Clip",
+        "not_equal": "NotEqual",
+        "one_hot": "OneHot",
+        "pow": "Power",
+        "reverse": "Flip",
+    },
     **{"neg": "Negative", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
     "truediv": "TrueDivide",
 }

@@ -186,7 +186,9 @@ class Parts:
         verdicts: dict[int, bool] = {}
         for part in dicts.values():
             if id(part) not in verdicts:
-                inner = {i: found for i, one in enumerate(part.values()) if (found := self._of(one)) is not None}
+                inner = {
+                    i: found for i, one in enumerate(part.values()) if (found := self._of(one)) is not None
+                }
                 verdicts[id(part)] = bool(_with_tensors(inner))
         return {name: part for name, part in dicts.items() if verdicts[id(part)]}
 
