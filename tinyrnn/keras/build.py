@@ -509,7 +509,7 @@ def _tensor_names(
             continue
         names = model.layers.get(entry.name, ())
         if len(names) != len(slots):
-            if entry.kind not in LAYERS and entry.kind not in (*SEQUENTIAL, *FUNCTIONAL, "TimeDistributed"):
+            if not slots or entry.kind not in (*LAYERS, *SEQUENTIAL, *FUNCTIONAL, "TimeDistributed"):
                 continue  # the walk refuses it by name
             wanted = ", ".join(shown(slot.place + slot.name) for slot in slots)
             raise file.error(
@@ -579,6 +579,8 @@ def build_net(
             "holds weights but no architecture: save the whole model as .keras, give its JSON, "
             "load(path, architecture=text), or build the net and use tinyrnn.load_weights(path)"
         )
+    if model.major == 1:
+        raise file.error("was saved by Keras 1, expected 2 or 3: load it in Keras 2 and save it again")
     try:
         plan = Plan(model, file, shapes or {})
         try:
