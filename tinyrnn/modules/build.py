@@ -360,6 +360,7 @@ class Search:
                         time is None
                         and not more
                         and port.name not in self.axes
+                        and not self.starts  # a step
                         and (still or (len(port.tensor.shape) == 3 and (best or 0) > 0))
                     ):
                         shape = tuple(port.tensor.shape[1:])
