@@ -514,14 +514,15 @@ def test_frames_without_time():
     np.testing.assert_allclose(got, pictures(x).detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*a loop over 12 steps became layers of each step")
+@pytest.mark.filterwarnings("ignore:.*a loop over .* steps became layers of each step")
 @pytest.mark.parametrize("axes", [None, "BFF"])
-def test_a_module_of_a_fixed_number_of_steps(axes):
-    module = perturbed(models.Window())
-    told = pytest.warns(UserWarning, match=r"no steps, but frames of \(12, 6\)")
+@pytest.mark.parametrize("kind, steps", [(models.Window, 12), (models.InputAttention, 8)])
+def test_a_module_of_a_fixed_number_of_steps(kind, steps, axes):
+    module = perturbed(kind())
+    told = pytest.warns(UserWarning, match=rf"no steps, but frames of \({steps}, 6\)")
     with nullcontext() if axes else told:
-        net = tr.from_torch(module, floats(3, 12, 6), axes=axes)
-    x = floats(9, 12, 6, seed=2)
+        net = tr.from_torch(module, floats(3, steps, 6), axes=axes)
+    x = floats(9, steps, 6, seed=2)
     with torch.no_grad():
         np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)
 

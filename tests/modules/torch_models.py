@@ -1392,3 +1392,20 @@ class OfSoManyRows(nn.Module):
     def forward(self, x):
         y, h = self.rnn(x if self.rows else x.unsqueeze(1), torch.zeros(1, self.rows or 1, 8))
         return (y, h[0]) if self.rows else (y.squeeze(1), h.squeeze())
+
+
+class InputAttention(nn.Module):
+    """Weights of the inputs at each of eight steps, of all that they are and of the state, as DA-RNN has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.weigh = nn.GRU(6, 5), nn.Linear(5 + 8, 1)
+
+    def forward(self, x):
+        h, found = torch.zeros(1, len(x), 5), torch.zeros(len(x), 8, 5)
+        for t in range(8):
+            given = torch.cat((h.repeat(6, 1, 1).permute(1, 0, 2), x.permute(0, 2, 1)), dim=2)
+            weights = F.softmax(self.weigh(given.view(-1, 13)).view(-1, 6), dim=1)
+            _, h = self.rnn((weights * x[:, t, :]).unsqueeze(0), h)
+            found[:, t, :] = h
+        return found

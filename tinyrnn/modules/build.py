@@ -360,6 +360,7 @@ class Search:
                         time is None
                         and not more
                         and port.name not in self.axes
+                        and not self.starts  # a step
                         and (still or (len(port.tensor.shape) == 3 and (best or 0) > 0))
                     ):
                         shape = tuple(port.tensor.shape[1:])
@@ -687,14 +688,12 @@ class _Attempt:
             )
             results = self.results(call)
             for found, whole in zip(results, sizes, strict=False):
-                if (
-                    isinstance(found, Symbol)
-                    and not isinstance(found, Unfinished)
-                    and found.shape.sizes != whole
-                ):
-                    raise Unfit(
-                        f"makes {found.shape.worlds[0].tolist()}, expected {[one for one, _ in whole]}"
-                    )
+                given = isinstance(found, Symbol) and not isinstance(found, Unfinished)
+                if given and found.shape.sizes != whole:
+                    one, other = found.shape.worlds, zip(*whole, strict=True)
+                    pairs = [(own.tolist(), [*sizes]) for own, sizes in zip(one, other, strict=True)]
+                    made, wanted = max(pairs, key=lambda pair: pair[0] != pair[1])
+                    raise Unfit(f"makes {made}, expected {wanted}")
             self.done += 1
         except LoadError as error:
             results = [error] * len(op.results)

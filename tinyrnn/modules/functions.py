@@ -381,6 +381,7 @@ def put(call: Made) -> Any:
     if there.step != 1:
         raise Unfit("fills every so many numbers, expected those one after the other")
     if isinstance(part_of, int):
+        new = new.with_axes(new.axes[max(new.rank + 1 - x.rank, 0) :])  # leading axes of size 1
         new = call.onnx("Unsqueeze", new, [axis])
     ends = [slice(0, there.start), slice(there.stop, size)]
     sides = [cut(call, x, axis, end) if end.start < end.stop else None for end in ends]
