@@ -249,7 +249,7 @@ def test_sizes_behind_a_picture_and_conditions_on_the_steps():
     with pytest.warns(UserWarning, match=r"size 16; the file allows \[15, 16\].*\(None, 1, None, 16\)"):
         net = tr.load(file_of(torch.jit.freeze(torch.jit.script(free))))
     file = file_of(torch.jit.script(asks))
-    with pytest.raises(tr.LoadError, match=r"test_torchscript.py:\d+: .* another answer at 2 steps"):
+    with pytest.raises(tr.LoadError, match=r"test_torchscript.py:\d+: .* another answer where the number of steps is 1,"):
         tr.load(file)
     still = tr.load(file, shapes={"x": (None, 1, 12, 16)})
     for one, module, batch, steps in ((net, free, 2, 9), (net, free, 3, 31), (still, asks, 2, 12)):
@@ -258,6 +258,40 @@ def test_sizes_behind_a_picture_and_conditions_on_the_steps():
             expected = module(x).numpy()
         given = np.moveaxis(x.numpy(), 2, 1) if one is net else x.numpy()
         np.testing.assert_allclose(one(given), expected, atol=2e-6)
+
+
+class Branching(nn.Module):
+    """Does something else where ``test`` says so; its scale is a constant of whole numbers, divided."""
+
+    def __init__(self, test: str):
+        super().__init__()
+        self.gru, self.test = nn.GRU(4, 6, batch_first=True), test
+
+    def forward(self, x):
+        y = self.gru(x)[0] * (torch.arange(6) / 4) * (torch.arange(6) * 0.5 + 1)
+        if self.test == "batch":
+            return y * 2.0 if x.shape[0] == 1 else y
+        if self.test == "steps":
+            return y - y.mean(1, keepdim=True) if x.size(1) > 1 else y
+        if self.test == "one":
+            return y * 2.0 if x.size(1) == 7 else y
+        return y
+
+
+@pytest.mark.parametrize("test", ["batch is 1", "number of steps is 1", "one: number of steps is 7", ""])
+def test_conditions_on_one_row_one_step_or_a_number(test):
+    """At each size that the code compares with it is asked, too; what holds at all is PyTorch's."""
+    kind = "batch" if "batch" in test else "one" if "one:" in test else "steps" if test else ""
+    module = perturbed(Branching(kind))
+    file = file_of(torch.jit.script(module))
+    if test:
+        with pytest.raises(tr.LoadError, match=rf"{__name__}.py:\d+: .* {test.removeprefix('one: ')},"):
+            tr.load(file)
+        return
+    net = tr.load(file)
+    for batch, steps in ((1, 1), (3, 7)):
+        x = floats(batch, steps, 4)
+        np.testing.assert_allclose(net(x.numpy()), module(x).detach().numpy(), atol=2e-6)
 
 
 REFUSED = {

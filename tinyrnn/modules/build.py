@@ -520,37 +520,53 @@ class _Attempt:
                 self.leaks = bool(self.lengths) and blamed is not None and blamed.name in WINDOWS
                 raise self.error(wrong, blamed)
         if runs[0][1] is not None:
-            self.at_an_odd_length(net, kept)
+            self.elsewhere(net, kept)
         if not any(isinstance(one, Given) and isinstance(one.array, CodedArray) for one in self.given()):
             return net
         found = self.walk(states, int8=True)
         return self.graph({name: found[name] for name in kept})
 
-    def at_an_odd_length(self, net: Net, kept: Mapping[str, tuple[Symbol, int]]) -> None:
-        """Compare once more at a number of steps that is no multiple, if the module runs there.
+    def elsewhere(self, net: Net, kept: Mapping[str, tuple[Symbol, int]]) -> None:
+        """Compare at other sizes, where the module runs there: an odd length, one step, the example, one row.
 
         Raises
         ------
         LoadError
             If outputs differ.
         """
-        times: dict[str, Sizes] = {}
-        for name, pair in self.times.items():
-            odd = next(one for one in range(pair[0] // 2, pair[0]) if math.gcd(one, 30) == 1)
-            times[name] = odd, odd
-        sizes = {self.times[name]: pair for name, pair in times.items()}
-        axes = [
-            [tuple(atom._replace(sizes=sizes.get(atom.sizes, atom.sizes)) for atom in axis) for axis in one]
-            for one in self.axes
-        ]
-        try:
-            run, arrays = self.search.source.run(axes, times, 0)
-            wrong = times and self.compared(net, kept, 0, arrays, run)
-        except WRONG:  # too short, or of sizes that the module does not take
-            return
-        if wrong:
-            steps = ", ".join(str(one) for one, _ in times.values())
-            raise self.error(f"at {steps} steps {wrong}: the module does something else at some lengths")
+        odd = {
+            pair: next(one for one in range(pair[0] // 2, pair[0]) if math.gcd(one, 30) == 1)
+            for pair in self.times.values()
+        }
+        own = {
+            atom.sizes: size
+            for port, axes in zip(self.search.ports, self.axes, strict=True)
+            for axis, size in zip(axes, port.tensor.shape, strict=True)
+            for atom in axis
+            if atom.kind in (TIME, BATCH)
+        }
+        for sizes in (odd, dict.fromkeys(odd, 1), own, {**own, self.rows: 1}):
+            times = {name: (sizes[pair],) * 2 for name, pair in self.times.items()}
+            axes = [
+                [
+                    tuple(atom._replace(sizes=(sizes.get(atom.sizes, atom.sizes[0]),) * 2) for atom in axis)
+                    for axis in one
+                ]
+                for one in self.axes
+            ]
+            try:
+                run, arrays = self.search.source.run(axes, times, 0)
+                wrong = sizes and self.compared(net, kept, 0, arrays, run)
+            except WRONG:  # too short, or of sizes that the module does not take
+                continue
+            if wrong:
+                lines = {op.where for op in self.runs[0].ops} ^ {op.where for op in run.ops}
+                at = min(lines, default="the module")
+                shapes = [one.shape for one in arrays]
+                raise self.error(
+                    f"{at}: on inputs of shapes {shapes} {wrong}: "
+                    "the module does something else at some lengths or batches"
+                )
 
     def remark(self) -> None:
         """Warn of a loop over an axis that is none of time: it was not rolled."""

@@ -191,6 +191,7 @@ def _paths(spec: Any) -> Iterator[str]:
             yield from (f"{key}.{path}" for path in _paths(child))
 
 
+INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
 # Operations whose results share numbers with what they read.
 _VIEWS = {
     *("alias", "chunk", "contiguous", "detach", "dropout", "expand", "expand_as", "flatten", "narrow"),
@@ -541,8 +542,10 @@ class Program(Source):
             if one.dtype not in READ:
                 raise Unfit(f"makes a tensor of {one.dtype}, which no net has")
             self.room(math.prod(one.shape))
+        # Whole numbers are floats where the result has them, as ONNX's operators keep the type of the first.
+        floats = "float" in shapes[0].dtype and op.name not in INDEXING
         args, kwargs = (
-            mapped(tree, lambda one: _known(one) if isinstance(one, Given) else one)
+            mapped(tree, lambda one: _known(one, floats) if isinstance(one, Given) else one)
             for tree in (op.args, op.kwargs)
         )
         makes = MAKES.get(op.name)
@@ -563,8 +566,9 @@ class Program(Source):
         return [array.astype(READ[one.dtype][1]) for array, one in zip(found, shapes, strict=False)]
 
 
-def _known(given: Given) -> Known:
-    return Known(np.asarray(given.array))
+def _known(given: Given, floats: bool) -> Known:
+    array = np.asarray(given.array)
+    return Known(array.astype(np.float32) if floats and array.dtype.kind in "iu" else array)
 
 
 def _counted(shape: Any, *args: Any) -> Array:

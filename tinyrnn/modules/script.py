@@ -42,7 +42,8 @@ MAX_CALLS = 60  # of functions within functions
 MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all that are looked up
 MAX_STATEMENT, MAX_OPERATORS = 30_000, 1_500  # characters of a statement, and those that nest
 MAX_TRIES = 30  # of sizes
-OTHER_STEPS = (2, 31, 251, 1009)  # that code is asked for, too
+OTHER_SIZES = {TIME: (1, 2, 31, 251, 1009), BATCH: (1, 2, 64)}  # that conditions are asked for, too
+MOST_COMPARED = 1009  # of the sizes that the code names in comparisons: it is asked on both sides of each
 FUEL_OF_OTHERS = FUEL // 2
 MOST_FITS = 8  # sizes that a picture may have behind strides
 RANKS = (3, 2, 4, 1, 5)  # of an input, the likeliest first
@@ -305,6 +306,7 @@ class Script(Program):
     stale: bool  # a call read what one before it set
     frames: list[tuple[Text, Any]]  # with the statement that each is at
     answers: dict[Any, tuple[str, set[bool]]]  # of conditions, with their lines
+    compared: set[int]  # numbers of the code that it compares with others
     last: tuple[tuple[tuple[int, ...], ...], list[list[Axis]]]  # shapes of a run, and axes of the inputs
     answered: dict[tuple[tuple[int, ...], ...], dict[Any, tuple[str, set[bool]]]]  # by shapes
     place: tuple[str, str]
@@ -564,19 +566,26 @@ class Script(Program):
         return shape
 
     def unsteady(self) -> str:
-        """A condition of the code on the number of steps, whose answer is another at some; or nothing."""
+        """A condition of the code on the steps or the batch, whose answer is another at some; or nothing."""
         shapes, axes = self.last
-        if self.looped or not any(has(axis, TIME) for one in axes for axis in one):
-            return ""
         usual = self.answers_of(shapes)
-        for steps in OTHER_STEPS:
-            other = (
-                tuple(steps if has(axis, TIME) else size for size, axis in zip(*pair, strict=True))
-                for pair in zip(shapes, axes, strict=True)
-            )
-            for key, (place, found) in self.answers_of(tuple(other)).items():
-                if not found <= usual.get(key, (place, found))[1]:
-                    return f"{place}: a condition has another answer at {steps} steps"
+        near = {one + n for one in self.compared for n in (-1, 0, 1) if 0 < one + n <= MOST_COMPARED}
+        advice = f": tell it, for a net of so many steps, shapes={{{self.inputs[0]!r}: (None, 50, 40)}}"
+        kinds = {TIME: ("number of steps", advice), BATCH: ("batch", "")}
+        for kind, (words, more) in {} if self.looped else kinds.items():
+            if not any(has(axis, kind) for one in axes for axis in one):
+                continue
+            for count in sorted(near.union(OTHER_SIZES[kind])):
+                other = (
+                    tuple(count if has(axis, kind) else size for size, axis in zip(*pair, strict=True))
+                    for pair in zip(shapes, axes, strict=True)
+                )
+                for key, (place, found) in self.answers_of(tuple(other)).items():
+                    if not found <= usual.get(key, (place, found))[1]:
+                        return (
+                            f"{place}: a condition has another answer where the {words} is {count}, "
+                            f"and a net does the same at all{more}"
+                        )
         return ""
 
     def answers_of(self, shapes: tuple[tuple[int, ...], ...]) -> dict[Any, tuple[str, set[bool]]]:
@@ -608,7 +617,7 @@ class Script(Program):
         self.modules = {}
         self.varying, self.written = set(self.inputs), set()
         self.number_of_call, self.kept, self.stale = 0, False, False
-        self.frames, self.answers = [], {}
+        self.frames, self.answers, self.compared = [], {}, set()
         self.unknown = ""
         self.computed = {}
         self.place = ("", "")
@@ -1053,6 +1062,12 @@ class Script(Program):
             case _:
                 call = partial(self.by_name, self.value(called, env))
         args = [self.value(one, env) for one in given]
+        if getattr(called, "attr", "") in COMPARES:
+            self.compared |= {
+                found
+                for one, found in zip(given, args, strict=True)
+                if isinstance(one, ast.Constant) and type(found) is int
+            }
         return call(args, {str(one.arg): self.value(one.value, env) for one in keywords})
 
     def by_name(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -1139,10 +1154,7 @@ def _net(script: Script, told: Mapping[str, str]) -> Net:
     net = Search(script, {} if script.looped else told, math.inf).net()
     if odd := script.unsteady():
         script.stage = 2
-        raise script.error(
-            f"{odd}, where a net does the same at all: tell their number, for a net of so many, "
-            f"shapes={{{script.inputs[0]!r}: (None, 50, 40)}}"
-        )
+        raise script.error(odd)
     script.remark()
     return net
 
