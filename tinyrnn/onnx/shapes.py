@@ -395,7 +395,7 @@ def _embedding(call: Call) -> Symbol:
         )
     for axis in x.axes[:-1]:
         claim(axis, BATCH if sizes_of(axis) == (1, 1) else OPEN, FRAME)
-    if isinstance(x.value.layer, LastStep) and not x.value.frame:  # the last of indices is that of their rows
+    if isinstance(x.value.layer, LastStep) and not x.value.frame:  # embed all steps first, then take the last
         call.inputs[1] = Symbol(x.value.reads[0], x.axes)
         found = _embedding(call)
         return Symbol(x.value.layer(found.value), found.axes)
