@@ -753,7 +753,7 @@ def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
 
 
 def test_states_of_a_graph_that_makes_the_batch_1(tmp_path):
-    """As TensorFlow's converter writes it: all inputs have open sizes, and frames are steps of one row."""
+    """TensorFlow's converter leaves all sizes of inputs open; here frames are steps of one row."""
     rng = np.random.default_rng(0)
     arrays = {"w": (1, 24, 5), "r": (1, 24, 6), "b": (1, 48)}
     nodes = [

@@ -106,7 +106,7 @@ def read(reader: Reader, key: str | None) -> Contents:
         rest = {name: value for name, value in file.items() if name not in arrays}
         if not arrays and "class_name" in file:
             raise reader.error(
-                "holds an architecture of Keras, expected weights: load their file with architecture=, this text"
+                "holds an architecture of Keras, expected weights: load(path, architecture=text) takes both"
             )
         if not arrays:
             raise reader.error(

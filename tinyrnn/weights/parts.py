@@ -186,10 +186,8 @@ class Parts:
         verdicts: dict[int, bool] = {}
         for part in dicts.values():
             if id(part) not in verdicts:
-                inner = {
-                    i: found for i, one in enumerate(part.values()) if (found := self._of(one)) is not None
-                }
-                verdicts[id(part)] = bool(_with_tensors(inner))
+                inner = enumerate(map(self._of, part.values()))
+                verdicts[id(part)] = bool(_with_tensors({i: one for i, one in inner if one is not None}))
         return {name: part for name, part in dicts.items() if verdicts[id(part)]}
 
     def _walk(self, value: object, key: str) -> object:
