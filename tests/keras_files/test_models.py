@@ -11,6 +11,7 @@ import pytest
 from keras_files import agrees, close, keras3, numbers, ours, randomised, run, saved
 
 import tinyrnn as tr
+from tinyrnn.weights import inspect_file
 
 keras = keras3()
 L = keras.layers
@@ -500,6 +501,22 @@ def test_a_model_that_masks_is_compared_without_masked_steps(layers, tmp_path):
     model.layers[-2].set_weights([array + 0.1 for array in model.layers[-2].get_weights()])
     model.layers[-1].set_weights([array + 0.1 for array in model.layers[-1].get_weights()])
     assert not tr.verify(net, model)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
+def test_what_the_author_keeps_beside_a_model_and_keras_1(tmp_path):
+    path, x = tmp_path / "model.h5", np.ones((4, 1, 5), np.float32)
+    model = keras.Sequential([keras.Input((None, 5)), L.LSTM(6)])
+    model.save(path)
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "r+") as file:
+        file["info/input_size"] = 180
+    assert np.abs(tr.load(path)(x) - model(x.swapaxes(0, 1)).detach().numpy()).max() < 2e-6
+    assert ("info/input_size", "not among the model's weights") in inspect_file(path).unread
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = "1.2.2"
+    with pytest.raises(tr.LoadError, match="saved by Keras 1, expected 2 or 3"):
+        tr.load(path)
 
 
 @pytest.mark.filterwarnings("ignore")  # Keras' own

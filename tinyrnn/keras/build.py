@@ -631,6 +631,8 @@ def build_net(
             "holds weights but no architecture: save the whole model as .keras, give its JSON, "
             "load(path, architecture=text), or build the net and use tinyrnn.load_weights(path)"
         )
+    if model.major == 1:
+        raise file.error("was saved by Keras 1, expected 2 or 3: load it in Keras 2 and save it again")
     try:
         plan = Plan(model, file, shapes or {})
         try:

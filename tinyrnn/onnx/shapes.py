@@ -42,6 +42,7 @@ from tinyrnn.onnx.symbols import (
     regrouped,
     sizes_of,
 )
+from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied, read_by
 from tinyrnn.weights.spec import Array, shown
 
@@ -394,6 +395,10 @@ def _embedding(call: Call) -> Symbol:
         )
     for axis in x.axes[:-1]:
         claim(axis, BATCH if sizes_of(axis) == (1, 1) else OPEN, FRAME)
+    if isinstance(x.value.layer, LastStep) and not x.value.frame:  # the last of indices is that of their rows
+        call.inputs[1] = Symbol(x.value.reads[0], x.axes)
+        found = _embedding(call)
+        return Symbol(x.value.layer(found.value), found.axes)
     if x.value.layer is not None or len(x.value.frame) > 1:
         _learn_rows(call, x, len(table))
         raise Unfit("reads indices that the net computes, expected those of an input")
