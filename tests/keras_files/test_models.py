@@ -325,6 +325,7 @@ def test_a_lambda_never_runs(tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 def test_masks_of_keras_2(tmp_path):
     """There a layer passes on the mask that it was given, and a sum has the mask of one of its parts."""
     x = keras.Input((None,), dtype="int32", name="x")
@@ -364,7 +365,6 @@ class OwnCell(L.SimpleRNNCell):
         (lambda: [L.RNN(OwnCell(3))], r"a cell of type OwnCell.* custom=\{'rnn.*'"),
         (lambda: [L.Reshape((-1, 3, 1)), L.TimeDistributed(L.LSTM(3))], "a model of its own"),
         (lambda: [L.CategoryEncoding(5, output_mode="count")], "output_mode is 'count'"),
-        (lambda: [L.EinsumDense("btc,cde->btde", (None, 2, 3), bias_axes="e")], "bias_axes 'e'"),
     ],
 )
 def test_what_no_layer_does(layers, words, tmp_path):
@@ -559,13 +559,13 @@ def test_operations_of_tensorflow(tmp_path):
     """Keras 2 has operations on values as layers: TFOpLambda, SlicingOpLambda."""
     x = keras.Input((9, 3), name="x")
     h = L.LSTM(4, return_sequences=True, name="h")(x)
-    y = keras.ops.clip(keras.ops.flip(1.0 - h[:, -3:, 1:] * 2.0, axis=1)[..., 1:], -0.5, 0.9)
+    y = keras.ops.clip(keras.ops.flip(1.0 - h[:, 6:, 1:] * 2.0, axis=1)[..., 1:], -0.5, 0.9)
     y = keras.ops.mean(y, axis=1)
     model = randomised(keras.Model(x, y))
     config = json.loads(model.to_json())
     item, multiply, subtract, reverse, part, clip, mean = config["config"]["layers"][2:]
     whole = {"start": None, "stop": None, "step": None}
-    spec = [whole, {**whole, "start": -3}, {**whole, "start": 1}]
+    spec = [whole, {**whole, "start": 6}, {**whole, "start": 1}]
     part_spec = [{"class_name": "__ellipsis__"}, {**whole, "start": 1}]
     for layer, function, node in (
         (item, "__operators__.getitem", ["h", 0, 0, {"slice_spec": spec}]),
@@ -585,5 +585,5 @@ def test_operations_of_tensorflow(tmp_path):
     given = numbers(B, 9, 3)
     close(net(given.swapaxes(0, 1)), run(model, given)[0])
     mean["config"]["function"] = "math.cumsum"
-    with pytest.raises(tr.LoadError, match=r"math\.cumsum is an operation of TensorFlow that is not known"):
+    with pytest.raises(tr.LoadError, match=r"Cumsum is not known, .*custom=\{'Cumsum': \.\.\.\}"):
         tr.load(tmp_path / "model.weights.h5", architecture=json.dumps(config))

@@ -53,10 +53,13 @@ _HEAD = re.compile(r"/((?:query|key|value|output)_dense)/")
 # What a layer or NumPy raises where a file asks for something that cannot be.
 _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
+# What calls a layer: values, and the arguments with values in them.
+Run = Callable[[Entry, list[Seen], list[Any], dict[str, Any]], list[Seen]]
+
 # Layers that need steps: with one of them, an input of four axes or more has axis 1 as time.
 _NEEDS_TIME = (
     *("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed", "CuDNNLSTM", "CuDNNGRU"),
-    *("LSTMV1", "GRUV1", "Masking", "ConvLSTM1D", "ConvLSTM2D"),
+    *("Masking", "ConvLSTM1D", "ConvLSTM2D"),
 )
 
 # Layers that no net has, and what to do.
@@ -320,16 +323,14 @@ class Builder:
         """The outputs of a model, which reads these values, or inputs of the net."""
         if len(self.prefix) > MAX_NESTED:
             raise Unfit(f"models are nested too deep, expected at most {MAX_NESTED}")
-        places = {entry.name: place for place, entry in parts_of(model)}
         entries = layers_of(model)
         if not entries:
             raise Unfit("has no layers")
-        prefix = path
+        places = {entry.name: path + place for place, entry in parts_of(model)}
 
         def run(entry: Entry, values: list[Seen], args: list[Any], kwargs: dict[str, Any]) -> list[Seen]:
-            place = prefix + places.get(entry.name, "")
             try:
-                found = self.one(entry, values, args, kwargs, place)
+                found = self.one(entry, values, args, kwargs, places.get(entry.name, path))
             except Retry:
                 raise
             except _WRONG as problem:
@@ -339,30 +340,42 @@ class Builder:
                 raise self.file.error(f"layer {where} ({shown(entry.kind)}): {problem}") from None
             return found if isinstance(found, list) else [found]
 
-        if model.kind in SEQUENTIAL:
-            values = given
-            for i, entry in enumerate(entries):
-                if entry.kind == "InputLayer":
-                    if i:
-                        raise Unfit(f"layer {shown(entry.name)} is an input behind others, expected it first")
-                    values = values or [self.input(entry, model)]
-                    continue
-                values = values or [self.input(entry, model)]
+        return (self.row if model.kind in SEQUENTIAL else self.graph)(model, entries, given, run)
+
+    def row(self, model: Entry, entries: list[Entry], given: list[Seen] | None, run: Run) -> list[Seen]:
+        """The outputs of a Sequential."""
+        values = given
+        for i, entry in enumerate(entries):
+            if i and entry.kind == "InputLayer":
+                raise Unfit(f"layer {shown(entry.name)} is an input behind others, expected it first")
+            values = values or [self.input(entry, model)]
+            if entry.kind != "InputLayer":
                 values = run(entry, values, [*values], {})
-                if len(values) > 1 and i < len(entries) - 1:
-                    raise Unfit(f"layer {shown(entry.name)} returns {len(values)} values in a row of layers")
-            return values or []
+            if len(values) > 1 and i < len(entries) - 1:
+                raise Unfit(f"layer {shown(entry.name)} returns {len(values)} values in a row of layers")
+        return values or []
+
+    def graph(self, model: Entry, entries: list[Entry], given: list[Seen] | None, run: Run) -> list[Seen]:
+        """The outputs of a functional model."""
         if not self.prefix:
             self.kinds.update({ref.layer: "mask" for ref in mask_inputs(entries)})
-        ins = self.listed(ports(model.get("input_layers"), "input_layers"))
-        known: dict[Ref, Seen] = {}
-        for i, (_, ref) in enumerate(ins):
-            first = next((one for one in entries if one.name == ref.layer), None)
-            if first is None or first.kind != "InputLayer":
-                raise Unfit(f"input_layers names {shown(ref.layer)}, expected an InputLayer")
-            if given is not None and len(given) != len(ins):
-                raise Unfit(f"reads {len(given)} values, expected {len(ins)}")
-            known[Ref(ref.layer, 0, 0)] = given[i] if given is not None else self.input(first, model)
+        known = self.inputs_of(model, entries, given)
+
+        def found(thing: Any, entry: Entry) -> Any:
+            """An argument with values in the place of what stands for them."""
+            if isinstance(thing, Ref):
+                if thing not in known:
+                    raise self.file.error(
+                        f"layer {shown(entry.name)}: reads output {thing.output} of "
+                        f"{shown(thing.layer)}, which no net has: the scores of an attention, or a mask"
+                    )
+                return known[thing]
+            if isinstance(thing, (list, tuple)):
+                return [found(one, entry) for one in thing]
+            return (
+                {key: found(one, entry) for key, one in thing.items()} if isinstance(thing, dict) else thing
+            )
+
         outs = self.listed(ports(model.get("output_layers"), "output_layers"))
         masks = without_masks(entries)
         begin = first_calls(entries, [ref for _, ref in outs])
@@ -370,28 +383,26 @@ class Builder:
             if entry.kind == "InputLayer" or (entry.name, number) in masks:
                 continue
             use = entry.uses[number]
-
-            def found(thing: Any, entry: Entry = entry) -> Any:
-                if isinstance(thing, Ref):
-                    if thing not in known:
-                        raise self.file.error(
-                            f"layer {shown(entry.name)}: reads output {thing.output} of "
-                            f"{shown(thing.layer)}, which no net has: the scores of an attention, or a mask"
-                        )
-                    return known[thing]
-                if isinstance(thing, (list, tuple)):
-                    return [found(one) for one in thing]
-                return {key: found(one) for key, one in thing.items()} if isinstance(thing, dict) else thing
-
             mask = use.kwargs.get("mask")
-            refs = [ref for ref in use.refs() if ref is not mask]
-            args, kwargs = found(use.args), {key: found(one) for key, one in use.kwargs.items()}
-            for i, one in enumerate(run(entry, [found(ref) for ref in refs], args, kwargs)):
+            refs = [found(ref, entry) for ref in use.refs() if ref is not mask]
+            for i, one in enumerate(run(entry, refs, found(use.args, entry), found(use.kwargs, entry))):
                 known[Ref(entry.name, number + begin.get(entry.name, 0), i)] = one
-        if self.prefix:
-            return [found(ref, model) for _, ref in outs]
-        self.plan.outputs = [name for name, _ in outs]
+        if not self.prefix:
+            self.plan.outputs = [name for name, _ in outs]
         return [found(ref, model) for _, ref in outs]
+
+    def inputs_of(self, model: Entry, entries: list[Entry], given: list[Seen] | None) -> dict[Ref, Seen]:
+        """The inputs of a functional model."""
+        known: dict[Ref, Seen] = {}
+        ins = self.listed(ports(model.get("input_layers"), "input_layers"))
+        if given is not None and len(given) != len(ins):
+            raise Unfit(f"reads {len(given)} values, expected {len(ins)}")
+        for i, (_, ref) in enumerate(ins):
+            first = next((one for one in entries if one.name == ref.layer), None)
+            if first is None or first.kind != "InputLayer":
+                raise Unfit(f"input_layers names {shown(ref.layer)}, expected an InputLayer")
+            known[Ref(ref.layer, 0, 0)] = given[i] if given is not None else self.input(first, model)
+        return known
 
     def listed(self, given: dict[str, Ref] | list[Ref]) -> list[tuple[str, Ref]]:
         """Values with their names."""
@@ -549,7 +560,7 @@ def _tensor_names(
             continue
         names = model.layers.get(entry.name, ())
         if len(names) != len(slots):
-            if not slots or entry.kind not in (*LAYERS, *SEQUENTIAL, *FUNCTIONAL, "TimeDistributed"):
+            if not slots:
                 continue  # the walk refuses it by name
             lora = ": save the model as .keras, which merges those of LoRA" if entry.get("lora_rank") else ""
             wanted = ", ".join(shown(slot.place + slot.name) for slot in slots)

@@ -86,6 +86,8 @@ def entry_of(given: Any) -> Entry:
         raise Unfit(f"a layer is {shown(repr(given), 60)}, expected a mapping with class_name and config")
     config = given.get("config")
     kind = given["class_name"].rpartition(">")[2]
+    if kind in ("BatchNormalizationV1", "BatchNormalizationV2", "GRUV1", "LSTMV1"):
+        kind = kind[:-2]
     if kind in SEQUENTIAL and isinstance(config, list):  # before Keras 2.2.3
         config = {"layers": config}
     if not isinstance(config, dict):
@@ -135,36 +137,21 @@ def layers_of(model: Entry) -> list[Entry]:
 def _as_operation(entry: Entry) -> None:
     """An operation of TensorFlow in a file of Keras 2, as one of Keras 3."""
     name = str(entry.get("function")).rpartition(".")[2]
-    if name not in _OPERATIONS or len(entry.uses) != 1:
-        raise Unfit(
-            f"layer {shown(entry.name)}: {shown(str(entry.get('function')))} is an operation of TensorFlow "
-            f"that is not known, expected one of {', '.join(_OPERATIONS)}"
-        )
+    if len(entry.uses) != 1:
+        raise Unfit(f"layer {shown(entry.name)}: has {len(entry.uses)} calls, expected one of an operation")
     (use,) = entry.uses
-    entry.kind, entry.operation = _OPERATIONS[name], True
+    entry.kind, entry.operation = _OPERATIONS.get(name, name.title().replace("_", "")), True
     told = {_ARGUMENTS.get(key, key): value for key, value in use.kwargs.items()}
     use.args += [told[key] for key in ("y", "key") if key in told]
     use.kwargs = {}
     entry.config = told
 
 
-# The names of TensorFlow's operations, and of their arguments, in Keras 3.
-_ALIKE = (
-    *("abs", "add", "divide", "exp", "log", "matmul", "maximum", "minimum", "multiply", "negative"),
-    *("relu", "reshape", "sigmoid", "silu", "softmax", "sqrt", "square", "squeeze", "subtract", "tanh"),
-    *("stack", "transpose"),
-)
-_OPERATIONS = {name: name.title() for name in _ALIKE} | {
-    **{"concat": "Concatenate", "expand_dims": "ExpandDims", "getitem": "GetItem", "mul": "Multiply"},
-    **{
-        "clip_by_value": "Clip",
-        "not_equal": "NotEqual",
-        "one_hot": "OneHot",
-        "pow": "Power",
-        "reverse": "Flip",
-    },
-    **{"neg": "Negative", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
-    "truediv": "TrueDivide",
+# The names of TensorFlow's operations, and of their arguments, in Keras 3, where they are others.
+_OPERATIONS = {
+    **{"clip_by_value": "Clip", "concat": "Concatenate", "getitem": "GetItem", "mul": "Multiply"},
+    **{"neg": "Negative", "pow": "Power", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum"},
+    **{"reverse": "Flip", "sub": "Subtract", "truediv": "TrueDivide"},
 }
 _ARGUMENTS = {
     **{"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y", "depth": "num_classes"},

@@ -7,7 +7,6 @@ and `TimeDistributed`, are in `build`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -96,20 +95,6 @@ def one_hot(call: Call) -> Seen:
         raise Unfit(f"writes {count} classes, expected up to {MOST_CLASSES}, along a last axis")
     y = x.new(call.builder.looked_up(x, np.eye(count)))
     return y.alone(step_of(y.value, 0)) if call.entry.kind == "CategoryEncoding" and x.steps == 1 else y
-
-
-def einsum_dense(call: Call) -> Seen:
-    """EinsumDense whose equation is a product along the last axis, which may become several."""
-    x, equation = call.x, str(call.get("equation"))
-    found = re.fullmatch(r"(\.\.\.|[a-z]+)([a-z]),\2([a-z]{1,2})->\1\3", equation)
-    axes = call.get("bias_axes")
-    if found is None or axes not in (None, found[3]) or len(found[1]) not in (3, x.rank - 1):
-        told = f"equation is {shown(equation)} with bias_axes {shown(repr(axes))}"
-        raise Unfit(f"{told}, expected a product along the last axis")
-    kernel = call.array("kernel", (x.shape[-1], *(None for _ in found[3])))
-    bias = None if axes is None else call.array("bias", kernel.shape[1:]).reshape(-1)
-    y = call.dense(x, kernel.reshape(len(kernel), -1), bias)
-    return call.activated(y.new(reframed(y.value, (*x.shape[:-1], *kernel.shape[1:]))))
 
 
 def in_channel(call: Call) -> Seen:
@@ -701,8 +686,6 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "AveragePooling1D": pool,
     "AveragePooling2D": pool,
     "BatchNormalization": batch_norm,
-    "BatchNormalizationV1": batch_norm,
-    "BatchNormalizationV2": batch_norm,
     "Bidirectional": bidirectional,
     "CategoryEncoding": one_hot,
     "Concatenate": concatenate,
@@ -718,12 +701,10 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Dot": dot,
     "Dropout": same,
     "ELU": elu,
-    "EinsumDense": einsum_dense,
     "Embedding": embedding,
     "Flatten": flatten,
     "GRU": plain,
     "GRUCell": one_step,
-    "GRUV1": plain,
     "GaussianDropout": same,
     "GaussianNoise": same,
     "GlobalAveragePooling1D": global_pool,
@@ -734,7 +715,6 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Identity": same,
     "LSTM": plain,
     "LSTMCell": one_step,
-    "LSTMV1": plain,
     "LayerNormalization": layer_norm,
     "LeakyReLU": leaky_relu,
     "Masking": masking,

@@ -61,7 +61,7 @@ class Cell(NamedTuple):
 
 def cell_of(call: Call, entry: Entry, place: str, inputs: int) -> Cell:
     """The cell that an entry describes, reading so many numbers."""
-    name = entry.kind.removesuffix("Cell").removesuffix("V1")
+    name = entry.kind.removesuffix("Cell")
     is_cudnn = name.startswith("CuDNN")
     name = name.removeprefix("CuDNN")
     if name not in CELLS:
@@ -297,7 +297,7 @@ def bidirectional(call: Call) -> list[Seen] | Seen:
     x, value, mask = sequence(call)
     entries = [entry_of(call.get("layer")), backward_of(call.entry)]
     for entry in entries:
-        known = entry.kind.removeprefix("CuDNN").removesuffix("V1")
+        known = entry.kind.removeprefix("CuDNN")
         if known not in CELLS and entry.kind != "RNN":
             raise Unfit(f"has a layer of type {shown(entry.kind)}, expected a recurrent one")
     backwards = [bool(entry.get("go_backwards", False)) != x.backwards for entry in entries]

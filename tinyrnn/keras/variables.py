@@ -75,8 +75,6 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "AdditiveAttention": _attention,
     "Attention": _attention,
     "BatchNormalization": _normalized,
-    "BatchNormalizationV1": _normalized,
-    "BatchNormalizationV2": _normalized,
     "Conv1D": _kernel,
     "Conv1DTranspose": _kernel,
     "Conv2D": _kernel,
@@ -85,7 +83,6 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "Dense": _kernel,
     "DepthwiseConv1D": _kernel,
     "DepthwiseConv2D": _kernel,
-    "EinsumDense": lambda entry: ("kernel", *_if(entry, "bias_axes", "bias")),
     "Embedding": lambda entry: ("embeddings",),
     "GRUCell": _cell,
     "GroupNormalization": _scaled,
@@ -101,7 +98,7 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
 }
 _FIXED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 WRAPPERS = ("SpectralNormalization", "TimeDistributed")
-_WITH_CELL = ("GRU", "GRUV1", "LSTM", "LSTMV1", "SimpleRNN")
+_WITH_CELL = ("GRU", "LSTM", "SimpleRNN")
 _HEADS = ("query_dense", "key_dense", "value_dense", "output_dense")
 
 
@@ -117,8 +114,7 @@ def backward_of(entry: Entry) -> Entry:
 def parts_of(entry: Entry) -> list[tuple[str, Entry]]:
     """The layers within a layer that have tensors, each with its place."""
     if entry.kind in _WITH_CELL:
-        kind = entry.kind.removesuffix("V1")
-        return [("cell/", Entry(f"{kind}Cell", entry.name, {**entry.config, "trainable": True}))]
+        return [("cell/", Entry(f"{entry.kind}Cell", entry.name, {**entry.config, "trainable": True}))]
     if entry.kind == "RNN":
         return [("cell/", entry_of(entry.get("cell")))]
     if entry.kind == "StackedRNNCells":
