@@ -172,7 +172,7 @@ def in_json(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
         other, taken = rng.choice(places)
         match rng.randrange(7):
             case 0:
-                holder[key] = rng.choice(_VALUES)
+                holder[key] = copy.deepcopy(rng.choice(_VALUES))
             case 1:
                 holder[key] = copy.deepcopy(other[taken])
             case 2 if holder is not whole:

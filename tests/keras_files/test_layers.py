@@ -40,7 +40,15 @@ def graph(make, *frames, steps=None):
 
 def words(*layers, steps=None, size=11):
     model = randomised(keras.Sequential([keras.Input((steps,), dtype="int32"), *layers]))
-    return model, np.random.default_rng(0).integers(1, size, (B, T))
+    return model, np.random.default_rng(0).integers(1, size, (B, steps or T))
+
+
+def of_words(make):
+    """A functional model of indices, some of them 0 within and at both ends."""
+    x = keras.Input((None,), dtype="int32")
+    given = np.random.default_rng(0).integers(1, 11, (3, T))
+    given[0, 3:] = given[1, 2:4] = given[2, :2] = 0
+    return randomised(keras.Model(x, make(x))), given
 
 
 def seq(kind, *args, **kwargs):
@@ -98,6 +106,13 @@ CASES = {
     "Embedding mask": lambda: words(
         L.Embedding(11, 4, mask_zero=True), L.Bidirectional(L.GRU(3)), L.Dense(2)
     ),
+    "Embedding mask that lengths cannot say": lambda: of_words(
+        lambda x: seq(L.LSTM, 3)(L.Embedding(11, 4, mask_zero=True)(x))[:, -1]
+    ),
+    "CategoryEncoding": lambda: words(L.CategoryEncoding(11, output_mode="one_hot"), L.LSTM(3)),
+    "CategoryEncoding of a row": lambda: words(
+        L.CategoryEncoding(11, output_mode="one_hot"), L.Dense(3), steps=1
+    ),
     "Masking": lambda: over_time(L.Masking(0.0), seq(L.LSTM, 3)),
     "BatchNormalization": lambda: over_time(L.BatchNormalization()),
     "BatchNormalization plain": lambda: over_time(L.BatchNormalization(scale=False, center=False)),
@@ -105,6 +120,8 @@ CASES = {
     "LayerNormalization": lambda: over_time(L.LayerNormalization()),
     "LayerNormalization plain": lambda: over_time(L.LayerNormalization(scale=False, epsilon=0.1)),
     "GroupNormalization": lambda: in_frames(L.GroupNormalization(2), frame=(4, 5, 6)),
+    "RMSNormalization": lambda: over_time(L.RMSNormalization(epsilon=0.01)),
+    "SpectralNormalization": lambda: over_time(L.SpectralNormalization(L.Conv1D(3, 2)), L.LSTM(2)),
     "UnitNormalization": lambda: over_time(L.UnitNormalization()),
     "Rescaling": lambda: over_time(L.Rescaling(0.5, 2.0)),
     # recurrent
@@ -360,6 +377,31 @@ CASES = {
         [(F,)],
         steps=T,
     ),
+    "operation Clip, Power": lambda: graph(
+        lambda x: keras.ops.clip(x, -0.5, 0.2) + keras.ops.power(keras.ops.abs(x), L.Dense(F)(x)) - x**2,
+        [(F,)],
+    ),
+    "operation Flip": lambda: graph(
+        lambda x: [
+            keras.ops.flip(seq(L.GRU, 3)(keras.ops.flip(x, axis=1)), axis=1),
+            L.Add()([seq(L.LSTM, 3)(x), keras.ops.flip(seq(L.LSTM, 3, go_backwards=True)(x), axis=1)]),
+            L.Concatenate()([keras.ops.flip(x, axis=1)[:, 0], seq(L.GRU, 3, go_backwards=True)(x)[:, -1]]),
+        ],
+        [(F,)],
+    ),
+    "operation Stack": lambda: graph(
+        lambda x, y: [
+            keras.ops.stack([L.Dense(3)(x), L.LSTM(3)(y)], axis=1),
+            L.GRU(2)(keras.ops.stack([L.Dense(3)(x), L.Dense(3)(x)], axis=1)),
+            keras.ops.stack([y, y * 2, -y], axis=-1),
+        ],
+        (F,),
+        [(F,)],
+    ),
+    "operation OneHot": lambda: of_words(lambda x: L.LSTM(3)(keras.ops.one_hot(x, 11))),
+    "operation OneHot, a mask that the model computes": lambda: of_words(
+        lambda x: L.GRU(3)(seq(L.LSTM, 3)(L.Embedding(11, 4)(x), mask=x != 0), mask=keras.ops.not_equal(x, 0))
+    ),
     "operation reductions": lambda: graph(
         lambda x: [
             keras.ops.mean(x, axis=1) + keras.ops.max(x, axis=1),
@@ -382,10 +424,8 @@ def test_the_page_lists_the_layers():
     page = (DOCS / "keras.md").read_text()
     found = re.search(r"<!-- layers -->(.*?)<!-- end -->", page, re.S)
     assert found is not None
-    extra = {"TimeDistributed", "InputLayer", "Sequential", "Functional"}
+    extra = {"SpectralNormalization", "TimeDistributed", "InputLayer", "Sequential", "Functional"}
     cells = {"SimpleRNNCell", "GRUCell", "LSTMCell", "StackedRNNCells"}
-    assert set(re.findall(r"`(\w+)`", found.group(1))) == (set(LAYERS) | extra | cells) - {
-        *("GRUV1", "LSTMV1", "BatchNormalizationV1", "BatchNormalizationV2")
-    }
+    assert set(re.findall(r"`(\w+)`", found.group(1))) == set(LAYERS) | extra | cells
     found = re.search(r"<!-- operations -->(.*?)<!-- end -->", page, re.S)
     assert found is not None and set(re.findall(r"`(\w+)`", found.group(1))) == set(OPERATIONS)

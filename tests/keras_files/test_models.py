@@ -11,6 +11,7 @@ import pytest
 from keras_files import agrees, close, keras3, numbers, ours, randomised, run, saved
 
 import tinyrnn as tr
+from tinyrnn.weights import inspect_file
 
 keras = keras3()
 L = keras.layers
@@ -324,6 +325,34 @@ def test_a_lambda_never_runs(tmp_path):
         tr.load(saved(model, tmp_path / "model.keras"))
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_masks_of_keras_2(tmp_path):
+    """There a layer passes on the mask that it was given, and a sum has the mask of one of its parts."""
+    x = keras.Input((None,), dtype="int32", name="x")
+    mask = keras.ops.not_equal(x, 0)
+    e = L.Embedding(11, 4)(x)
+    h = L.GRU(4, return_sequences=True)(e, mask=mask)
+    rows = L.LSTM(4, return_sequences=True, name="told")(L.Add()([e, h]), mask=mask)
+    model = randomised(keras.Model(x, [rows[:, -1], L.GRU(3, name="operation")(rows * 2.0)]))
+    config = json.loads(model.to_json())
+    config["keras_version"] = "2.15.0"
+    layers = {layer["name"]: layer for layer in config["config"]["layers"]}
+    del layers["told"]["inbound_nodes"][0]["kwargs"]["mask"]
+    compared = next(layer for layer in layers.values() if layer["class_name"] == "NotEqual")
+    compared |= {"class_name": "TFOpLambda", "inbound_nodes": [["x", 0, 0, {"y": 0}]]}
+    compared["config"] = {"name": compared["name"], "function": "math.not_equal"}
+    model.save_weights(tmp_path / "model.weights.h5")
+    net = tr.load(tmp_path / "model.weights.h5", architecture=json.dumps(config))
+    given = np.random.default_rng(0).integers(1, 11, (3, 7))
+    given[0, 3:] = given[1, 2:4] = given[2, :2] = 0
+    for one, other in zip(ours(net, given), run(model, given), strict=True):
+        close(one, other)
+
+
+class OwnCell(L.SimpleRNNCell):
+    """A cell of the file's author."""
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
@@ -332,6 +361,10 @@ def test_a_lambda_never_runs(tmp_path):
         (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "from the last to the first"),
         (lambda: [L.Conv1D(3, 2, strides=2, padding="same")], "depends on their number"),
         (lambda: [L.Discretization([0.0, 1.0]), L.LSTM(3)], "save the model without it"),
+        (lambda: [L.Dense(3, dtype="int8_from_float32"), L.LSTM(3)], "is quantised to int8, expected floats"),
+        (lambda: [L.RNN(OwnCell(3))], r"a cell of type OwnCell.* custom=\{'rnn.*'"),
+        (lambda: [L.Reshape((-1, 3, 1)), L.TimeDistributed(L.LSTM(3))], "a model of its own"),
+        (lambda: [L.CategoryEncoding(5, output_mode="count")], "output_mode is 'count'"),
     ],
 )
 def test_what_no_layer_does(layers, words, tmp_path):
@@ -471,6 +504,22 @@ def test_a_model_that_masks_is_compared_without_masked_steps(layers, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # Keras' own
+def test_what_the_author_keeps_beside_a_model_and_keras_1(tmp_path):
+    path, x = tmp_path / "model.h5", np.ones((4, 1, 5), np.float32)
+    model = keras.Sequential([keras.Input((None, 5)), L.LSTM(6)])
+    model.save(path)
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "r+") as file:
+        file["info/input_size"] = 180
+    assert np.abs(tr.load(path)(x) - model(x.swapaxes(0, 1)).detach().numpy()).max() < 2e-6
+    assert ("info/input_size", "not among the model's weights") in inspect_file(path).unread
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = "1.2.2"
+    with pytest.raises(tr.LoadError, match="saved by Keras 1, expected 2 or 3"):
+        tr.load(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras' own
 def test_a_file_that_keras_does_not_read_is_an_error_of_its_own(tmp_path):
     model = keras.Sequential([keras.Input((None, 5)), L.LSTM(6)])
     model.save(tmp_path / "model.h5")
@@ -510,19 +559,24 @@ def test_operations_of_tensorflow(tmp_path):
     """Keras 2 has operations on values as layers: TFOpLambda, SlicingOpLambda."""
     x = keras.Input((9, 3), name="x")
     h = L.LSTM(4, return_sequences=True, name="h")(x)
-    y = keras.ops.mean(1.0 - h[:, -3:, 1:] * 2.0, axis=1)
+    y = keras.ops.clip(keras.ops.flip(1.0 - h[:, 6:, 1:] * 2.0, axis=1)[..., 1:], -0.5, 0.9)
+    y = keras.ops.mean(y, axis=1)
     model = randomised(keras.Model(x, y))
     config = json.loads(model.to_json())
-    item, multiply, subtract, mean = config["config"]["layers"][2:]
+    item, multiply, subtract, reverse, part, clip, mean = config["config"]["layers"][2:]
     whole = {"start": None, "stop": None, "step": None}
-    spec = [whole, {**whole, "start": -3}, {**whole, "start": 1}]
+    spec = [whole, {**whole, "start": 6}, {**whole, "start": 1}]
+    part_spec = [{"class_name": "__ellipsis__"}, {**whole, "start": 1}]
     for layer, function, node in (
         (item, "__operators__.getitem", ["h", 0, 0, {"slice_spec": spec}]),
         (multiply, "math.multiply", [item["name"], 0, 0, {"y": 2.0, "name": None}]),
         (subtract, "math.subtract", ["_CONSTANT_VALUE", -1, 1.0, {"y": [multiply["name"], 0, 0]}]),
-        (mean, "math.reduce_mean", [subtract["name"], 0, 0, {"axis": 1}]),
+        (reverse, "reverse", [subtract["name"], 0, 0, {"axis": [1]}]),
+        (part, "__operators__.getitem", [reverse["name"], 0, 0, {"slice_spec": part_spec}]),
+        (clip, "clip_by_value", [part["name"], 0, 0, {"clip_value_min": -0.5, "clip_value_max": 0.9}]),
+        (mean, "math.reduce_mean", [clip["name"], 0, 0, {"axis": 1}]),
     ):
-        layer["class_name"] = "SlicingOpLambda" if layer is item else "TFOpLambda"
+        layer["class_name"] = "SlicingOpLambda" if layer in (item, part) else "TFOpLambda"
         layer["config"] = {"name": layer["name"], "trainable": True, "function": function}
         layer["inbound_nodes"] = [node]
         layer.pop("module")
@@ -531,5 +585,5 @@ def test_operations_of_tensorflow(tmp_path):
     given = numbers(B, 9, 3)
     close(net(given.swapaxes(0, 1)), run(model, given)[0])
     mean["config"]["function"] = "math.cumsum"
-    with pytest.raises(tr.LoadError, match=r"math\.cumsum is an operation of TensorFlow that is not known"):
+    with pytest.raises(tr.LoadError, match=r"Cumsum is not known, .*custom=\{'Cumsum': \.\.\.\}"):
         tr.load(tmp_path / "model.weights.h5", architecture=json.dumps(config))

@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -139,6 +140,9 @@ CASES = {
     "additive attention of all": (models.AdditiveWhole, lambda b, t: [floats(b, t, 6)], "BTF"),
     "shifted": (models.Shifted, lambda b, t: [floats(b, t, 6)], "BTF"),
     "pyramid": (models.Pyramid, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "bands": (models.Bands, lambda b, t: [floats(b, 4, t, 3)], "BCTF"),
+    "in place": (models.InPlace, lambda b, t: [floats(b, t, 6)], "BTF"),
+    "numbers": (models.Predictor, lambda b, t: [floats(b, t)], "BT"),
 }
 
 # A decoder that attends, by its scores; one of these with a layer in place of a cell.
@@ -239,7 +243,7 @@ def compared(module, net, given, axes):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.filterwarnings("ignore:LSTM with projections", "ignore:Implicit dimension choice")
 @pytest.mark.parametrize("case", CASES)
 def test_the_net_has_the_numbers_of_the_module(case):
     kind, make, axes = CASES[case]
@@ -325,6 +329,53 @@ def test_states_of_cells_are_those_of_the_stream(name, sizes, states, looping):
         np.testing.assert_allclose(stream.state[key][0], one.numpy(), rtol=1e-5, atol=1e-5)
 
 
+def test_a_step_of_a_layer_has_the_states_of_its_levels():
+    module, start = perturbed(models.StepOfLevels()), (torch.zeros(2, 3, 8), torch.zeros(2, 3, 8))
+    net = tr.from_torch(module, (tokens(3), *start))
+    words, (h, c) = tokens(T, B), (torch.zeros(2, B, 8), torch.zeros(2, B, 8))
+    stream = net.stream(batch=B)
+    assert list(stream.state) == ["lstm.h", "lstm.c"]
+    with torch.no_grad():
+        for word, y in zip(words, net(words.numpy()), strict=True):
+            expected, h, c = module(word, h, c)
+            np.testing.assert_allclose(stream.step(word.numpy()), expected.numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(y, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_module_of_the_batch_of_the_example(rows):
+    module = perturbed(models.OfSoManyRows(rows))
+    sizes = (rows,) if rows else ()
+    net = tr.from_torch(module, floats(14, *sizes, 6))
+    x = floats(T, *sizes, 6, seed=3)
+    with torch.no_grad():
+        for one, other in zip(net(x.numpy()), module(x), strict=True):
+            np.testing.assert_allclose(one, other.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_lengths_that_the_module_does_not_read():
+    class Unread(models.BothEnds):
+        def forward(self, x, lengths):
+            return super().forward(x)
+
+    module, x = perturbed(Unread()), floats(B, T, 6)
+    net = tr.from_torch(module, (floats(3, 14, 6), lengths(3, 14)))
+    with torch.no_grad():
+        np.testing.assert_allclose(net(x.numpy()), module(x, None).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [slice(None, 100), slice(-100, None)])
+def test_a_module_that_takes_so_many_steps_at_most(part):
+    module = _Odd(lambda _, x: x[:, part].tanh())
+    net, x = tr.from_torch(module, floats(3, 14, 6)), floats(B, 120, 6)
+    got = net(x.numpy())
+    np.testing.assert_allclose(got[:, :100], x[:, :100].tanh().numpy(), rtol=1e-5, atol=1e-5)
+    assert np.isnan(got[:, 100:]).all()
+    embed = nn.Embedding(17, 4)
+    with pytest.raises(tr.LoadError, match="at most 100 steps of indices"):
+        tr.from_torch(_Odd(lambda _, x: embed(x[:, part])), tokens(3, 14), axes="BT")
+
+
 @pytest.mark.parametrize(
     "kind, make, own",
     [
@@ -341,6 +392,11 @@ def test_states_of_cells_are_those_of_the_stream(name, sizes, states, looping):
         (
             models.StepOfCells,
             lambda b, t: [floats(b, t, 6), floats(b, 8), floats(b, 8, seed=2)],
+            lambda *given: given,
+        ),
+        (
+            models.StepAsserted,
+            lambda b, t: [tokens(b), floats(b, 8), floats(t, b, 8)],
             lambda *given: given,
         ),
     ],
@@ -458,12 +514,15 @@ def test_frames_without_time():
     np.testing.assert_allclose(got, pictures(x).detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*a loop over 12 steps became layers of each step")
+@pytest.mark.filterwarnings("ignore:.*a loop over .* steps became layers of each step")
 @pytest.mark.parametrize("axes", [None, "BFF"])
-def test_a_module_of_a_fixed_number_of_steps(axes):
-    module = perturbed(models.Window())
-    net = tr.from_torch(module, floats(3, 12, 6), axes=axes)
-    x = floats(9, 12, 6, seed=2)
+@pytest.mark.parametrize("kind, steps", [(models.Window, 12), (models.InputAttention, 8)])
+def test_a_module_of_a_fixed_number_of_steps(kind, steps, axes):
+    module = perturbed(kind())
+    told = pytest.warns(UserWarning, match=rf"no steps, but frames of \({steps}, 6\)")
+    with nullcontext() if axes else told:
+        net = tr.from_torch(module, floats(3, steps, 6), axes=axes)
+    x = floats(9, steps, 6, seed=2)
     with torch.no_grad():
         np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-5)
 

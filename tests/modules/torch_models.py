@@ -1309,3 +1309,103 @@ class AtOddLengths(nn.Module):
     def forward(self, x):
         x = F.pad(x, (0, 0, 0, 1)) if x.size(1) % 2 else x
         return self.rnn(x.reshape(x.size(0), x.size(1) // 2, 12))[0]
+
+
+class Bands(nn.Module):
+    """A gate for each channel, of the power of all bands at the steps so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 4, batch_first=True)
+
+    def forward(self, x):
+        gate = torch.sigmoid(self.rnn(x.pow(2).mean(-1).transpose(1, 2))[0])
+        return x * gate.transpose(1, 2).unsqueeze(-1)
+
+
+class InPlace(nn.Module):
+    """Axes that change in place, and a softmax over the axis that PyTorch guesses."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = nn.Linear(6, 8), nn.Conv1d(8, 5, 3, padding=1)
+
+    def forward(self, x):
+        y = torch.relu(self.first(x))
+        y.transpose_(1, 2)
+        return F.softmax(self.conv(y).mean(2))
+
+
+class Predictor(nn.Module):
+    """PyTorch's example of a sequence of numbers: one at a step, and no axis of frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.out = nn.ModuleList([nn.LSTMCell(1, 8), nn.LSTMCell(8, 8)]), nn.Linear(8, 1)
+
+    def forward(self, x):
+        states = [(torch.zeros(len(x), 8), torch.zeros(len(x), 8)) for _ in self.cells]
+        found = []
+        for y in x.split(1, dim=1):
+            for i, cell in enumerate(self.cells):
+                states[i] = cell(y, states[i])
+                y = states[i][0]
+            found.append(self.out(y))
+        return torch.cat(found, 1)
+
+
+class StepAsserted(nn.Module):
+    """A step of a decoder whose state has two axes, and that asserts what GRUs promise."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.gru, self.q = nn.Embedding(17, 8), nn.GRU(16, 8), nn.Linear(8, 8)
+
+    def forward(self, word, hidden, memory):
+        scores = torch.bmm(memory.permute(1, 0, 2), self.q(hidden).unsqueeze(2)).squeeze(2)
+        context = torch.bmm(torch.softmax(scores, 1).unsqueeze(1), memory.permute(1, 0, 2))
+        given = torch.cat((self.embedding(word.unsqueeze(0)), context.permute(1, 0, 2)), dim=2)
+        output, last = self.gru(given, hidden.unsqueeze(0))
+        assert (output == last).all()
+        return output.squeeze(0), last.squeeze(0)
+
+
+class StepOfLevels(nn.Module):
+    """A step of a language model, with the states of two levels."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm, self.out = nn.Embedding(17, 6), nn.LSTM(6, 8, 2), nn.Linear(8, 3)
+
+    def forward(self, word, h, c):
+        y, (h, c) = self.lstm(self.embedding(word.unsqueeze(0)), (h, c))
+        return self.out(y.squeeze(0)), h, c
+
+
+class OfSoManyRows(nn.Module):
+    """States for a batch of one size; no axis of the batch for ``rows=0``."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rnn, self.rows = nn.GRU(6, 8), rows
+
+    def forward(self, x):
+        y, h = self.rnn(x if self.rows else x.unsqueeze(1), torch.zeros(1, self.rows or 1, 8))
+        return (y, h[0]) if self.rows else (y.squeeze(1), h.squeeze())
+
+
+class InputAttention(nn.Module):
+    """Weights of the inputs at each of eight steps, of all that they are and of the state, as DA-RNN has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.weigh = nn.GRU(6, 5), nn.Linear(5 + 8, 1)
+
+    def forward(self, x):
+        h, found = torch.zeros(1, len(x), 5), torch.zeros(len(x), 8, 5)
+        for t in range(8):
+            given = torch.cat((h.repeat(6, 1, 1).permute(1, 0, 2), x.permute(0, 2, 1)), dim=2)
+            weights = F.softmax(self.weigh(given.view(-1, 13)).view(-1, 6), dim=1)
+            _, h = self.rnn((weights * x[:, t, :]).unsqueeze(0), h)
+            found[:, t, :] = h
+        return found

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from onnx_files import close, exported, loaded, run
+from onnx_files import close, exported, loaded, model, node, run
 
 import tinyrnn as tr
 
@@ -750,6 +750,39 @@ def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
     for one in np.random.default_rng(0).standard_normal((9, 8), dtype=np.float32):
         expected, before = run(file, one[None], before)
         close(stream.step(one), expected)
+
+
+def test_states_of_a_graph_that_makes_the_batch_1(tmp_path):
+    """TensorFlow's converter leaves all sizes of inputs open; here frames are steps of one row."""
+    rng = np.random.default_rng(0)
+    arrays = {"w": (1, 24, 5), "r": (1, 24, 6), "b": (1, 48)}
+    nodes = [
+        node("Reshape", "x to", "steps"),
+        node("Unsqueeze", "h zero", "before_h"),
+        node("Unsqueeze", "c zero", "before_c"),
+        node("LSTM", "steps w r b - before_h before_c", "ys last_h last_c", hidden_size=6),
+        node("Squeeze", "ys one", "y"),
+        node("Squeeze", "last_h zero", "p"),
+        node("Squeeze", "last_c zero", "q"),
+    ]
+    numbers = {"to": np.int64([-1, 1, 5]), "zero": np.int64([0]), "one": np.int64([1])}
+    numbers |= {name: rng.normal(size=size).astype(np.float32) for name, size in arrays.items()}
+    file = model(nodes, {"x": (-1, 5), "h": (-1, 6), "c": (-1, 6)}, ["y", "p", "q"], **numbers)
+    stream = loaded(file, tmp_path).stream()
+    state = [np.zeros((1, 6), np.float32)] * 2
+    for x in rng.normal(size=(9, 5)).astype(np.float32):
+        y, *state = run(file, x[None], *state)
+        close(stream.step(x), y.reshape(-1))
+
+
+def test_the_last_of_indices(tmp_path):
+    """A decoder embeds the last word of those so far."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(9, 4)).astype(np.float32)
+    nodes = [node("Gather", "words last", "word", axis=1), node("Gather", "table word")]
+    file = model(nodes, {"words": (np.int64, (-1, -1))}, ["y"], last=np.int64(-1), table=table)
+    words = rng.integers(0, 9, (2, 7))
+    close(loaded(file, tmp_path)(words.T), run(file, words)[0])
 
 
 @pytest.mark.parametrize("name", STEPS)

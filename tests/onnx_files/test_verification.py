@@ -135,6 +135,14 @@ def test_against_an_onnx_file_of_one_step(tmp_path, sizes):
         tr.verify(own, path, loss=1)
 
 
+def test_an_input_of_truth_values(tmp_path):
+    path = tmp_path / "masked.onnx"
+    nodes = [node("Not", "mask", "kept"), node("Cast", "kept", "one", to=1), node("Mul", "x one")]
+    path.write_bytes(model(nodes, {"x": ("t", 3), "mask": (bool, ("t", 3))}, ["y"]).SerializeToString())
+    found = tr.verify(tr.load(path), path, steps=50)
+    assert found, str(found)
+
+
 @needs_models
 def test_against_published_files_of_one_step():
     pytest.importorskip("onnxruntime")

@@ -365,6 +365,7 @@ REFUSED = [
     ({"model_data": model_data()}, "an object state_dict"),
     ({"a": 1, "b": "c"}, "holds no weights, .* its keys are a, b"),
     ({}, "its keys are none"),
+    ({"class_name": "Model", "config": {}}, "an architecture of Keras, expected weights: .*architecture="),
 ]
 
 

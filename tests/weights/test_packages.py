@@ -73,6 +73,8 @@ def test_hostile_packages(refused):
         wf.Member("m/.data/extern_modules", b""), wf.Member("m/a/b.pkl", b"\x80\3cos\nsystem\n)R")
     )
     refused(broken, "a/b.pkl, byte", "more bytes")
+    packed = wf.zipped(wf.Member("m/.data/extern_modules", b""), wf.Member("m/a\x01/b.pkl", b"", method=8))
+    refused(packed, r"'a\x01/b.pkl': 'm/a\x01/b.pkl' is compressed, expected it stored")
 
 
 def test_packages_of_pytorch(tmp_path, monkeypatch):

@@ -172,6 +172,7 @@ SD = {"w": tensor()}
         ({"nets": {"a": SD, "b.c": {"v": tensor()}}, "n": 1}, "nets.b.c", ["v"]),
         ({"nets": {0: SD, 1: {"v": tensor()}}, "n": 1}, "nets.1", ["v"]),
         ({"runs": {"a": {"state_dict": SD}}, "n": 1}, "runs.a", ["w"]),
+        ({"config": {"n": 1}, "members": [SD, {"v": tensor()}], "meta": {}}, None, ["0.w", "1.v"]),
         ({"w": tensor(), "cell._extra_state": {"x": tensor()}}, None, ["w"]),
         ({"w": tensor(), "inner": {"v": tensor()}}, "", ["w"]),
         ({"w": tensor(), "inner": {"v": tensor()}}, "inner", ["v"]),

@@ -16,7 +16,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
-from tinyrnn.importing import Unfit
+from tinyrnn.importing import Unfit, weighted
 from tinyrnn.keras.config import (
     FUNCTIONAL,
     MAX_LAYERS,
@@ -37,8 +37,9 @@ from tinyrnn.keras.layers import LAYERS, OPERATIONS
 from tinyrnn.keras.model import Model, major_of, parse
 from tinyrnn.keras.symbols import Call, Retry, Seen
 from tinyrnn.keras.variables import custom_names, in_file_order, parts_of, slots_of
+from tinyrnn.layers import Embedding
 from tinyrnn.net import Net as AnyNet
-from tinyrnn.values import TIME, Input, Value
+from tinyrnn.values import TIME, Input, Value, applied
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.spec import Array, shown
 
@@ -52,10 +53,13 @@ _HEAD = re.compile(r"/((?:query|key|value|output)_dense)/")
 # What a layer or NumPy raises where a file asks for something that cannot be.
 _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
+# What calls a layer: values, and the arguments with values in them.
+Run = Callable[[Entry, list[Seen], list[Any], dict[str, Any]], list[Seen]]
+
 # Layers that need steps: with one of them, an input of four axes or more has axis 1 as time.
 _NEEDS_TIME = (
     *("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed", "CuDNNLSTM", "CuDNNGRU"),
-    *("LSTMV1", "GRUV1", "Masking", "ConvLSTM1D", "ConvLSTM2D"),
+    *("Masking", "ConvLSTM1D", "ConvLSTM2D"),
 )
 
 # Layers that no net has, and what to do.
@@ -104,6 +108,7 @@ class Builder:
         self.heeded = self.dropped = ""
         self.within_step = False  # of a TimeDistributed
         self.masks: dict[str, Value] = {}  # by `Seen.masked`, if the net computes them
+        self.marks: dict[str, Value] = {}  # of inputs of indices
         self.calls = 0
 
     # ---- for layers --------------------------------------------------------------------------------------
@@ -163,7 +168,7 @@ class Builder:
 
     def loses(self, x: Seen) -> Seen:
         """A value behind what has no mask in Keras: it matters only if a layer reads its steps later."""
-        computes = self.plan.computes_masks
+        computes = self.plan.computes_masks or x.masked in self.masks
         return replace(x, masked="" if computes else x.masked, lost=bool(x.masked) and not computes)
 
     def mask(self, x: Seen) -> Value | None:
@@ -171,6 +176,17 @@ class Builder:
         if x.masked not in self.masks or x.backwards:  # Keras turns the steps, and leaves the mask as it is
             self.heeds(x)
         return self.masks.get(x.masked)
+
+    def new_mask(self, name: str, mask: Value | None = None) -> str:
+        """The name of a mask: another one than those that the net computes, if it is none of them."""
+        for known, value in self.masks.items():
+            if value is mask:
+                return known
+        while name in self.masks:
+            name += "'"
+        if mask is not None:
+            self.masks[name] = mask
+        return name
 
     def drops(self, x: Seen) -> None:
         """Note that a layer reads the steps that a mask marks as any others."""
@@ -181,7 +197,7 @@ class Builder:
     def check_masks(self) -> None:
         if self.dropped and not self.plan.computes_masks:
             raise Retry("masks")
-        if self.heeded and self.plan.computes_masks:
+        if self.heeded and (self.plan.computes_masks or self.heeded in self.masks):
             raise Unfit(
                 f"leaves out the steps that {shown(self.heeded)} masks, where other layers read them as any "
                 "others: lengths cannot say both, and of its mask a net makes no value"
@@ -205,6 +221,27 @@ class Builder:
             return x
         return x.in_steps(self.with_steps(x.shape[0]))
 
+    def is_index(self, x: Seen) -> bool:
+        return isinstance(x.value, Input) and self.kinds.get(str(x.value.label)) == "index"
+
+    def looked_up(self, x: Seen, table: Array) -> Value:
+        """The rows of a table that is no tensor of the file."""
+        if not isinstance(x.value, Input):
+            raise Unfit("reads what a layer wrote, expected an input of the net")
+        if not self.is_index(x):
+            raise Retry("index", str(x.value.label))
+        return applied(weighted(Embedding(*table.shape), weight=table).freeze(), (x.value,))
+
+    def not_zero(self, x: Seen) -> Value:
+        """A mask: 0 where an input of indices is 0, else 1."""
+        label = str(x.value.label)
+        if label not in self.embedded:
+            raise Unfit(f"reads a mask of {shown(label)}, expected an Embedding of it before")
+        if label not in self.marks:
+            rows = self.embedded[label].layer.num_embeddings
+            self.marks[label] = self.looked_up(x, np.arange(rows)[:, None] != 0)
+        return self.marks[label]
+
     # ---- layers ------------------------------------------------------------------------------------------
 
     def one(
@@ -227,7 +264,11 @@ class Builder:
             raise Unfit("reads a mask that is an input, which recurrent layers and means over the steps do")
         if entry.kind == "TimeDistributed":
             return self.distributed(entry, given, args, kwargs, path)
-        merges = len(args) == 1 and isinstance(args[0], list)  # a layer of several values, not an operation
+        if entry.kind == "SpectralNormalization" and given[0].shape:  # the file has the normalised kernel
+            self.plan.skip(path)
+            return self.one(entry_of(entry.get("layer")), given, args, kwargs, f"{path}layer/")
+        # A layer of several values may have the name of an operation.
+        merges = len(args) == 1 and isinstance(args[0], list) and entry.kind in LAYERS
         operates = entry.operation or (entry.operation is None and entry.kind in OPERATIONS)
         table: Mapping[str, Callable[[Call], Any]] = OPERATIONS if operates and not merges else LAYERS
         if entry.kind not in table:
@@ -282,16 +323,14 @@ class Builder:
         """The outputs of a model, which reads these values, or inputs of the net."""
         if len(self.prefix) > MAX_NESTED:
             raise Unfit(f"models are nested too deep, expected at most {MAX_NESTED}")
-        places = {entry.name: place for place, entry in parts_of(model)}
         entries = layers_of(model)
         if not entries:
             raise Unfit("has no layers")
-        prefix = path
+        places = {entry.name: path + place for place, entry in parts_of(model)}
 
         def run(entry: Entry, values: list[Seen], args: list[Any], kwargs: dict[str, Any]) -> list[Seen]:
-            place = prefix + places.get(entry.name, "")
             try:
-                found = self.one(entry, values, args, kwargs, place)
+                found = self.one(entry, values, args, kwargs, places.get(entry.name, path))
             except Retry:
                 raise
             except _WRONG as problem:
@@ -301,30 +340,42 @@ class Builder:
                 raise self.file.error(f"layer {where} ({shown(entry.kind)}): {problem}") from None
             return found if isinstance(found, list) else [found]
 
-        if model.kind in SEQUENTIAL:
-            values = given
-            for i, entry in enumerate(entries):
-                if entry.kind == "InputLayer":
-                    if i:
-                        raise Unfit(f"layer {shown(entry.name)} is an input behind others, expected it first")
-                    values = values or [self.input(entry, model)]
-                    continue
-                values = values or [self.input(entry, model)]
+        return (self.row if model.kind in SEQUENTIAL else self.graph)(model, entries, given, run)
+
+    def row(self, model: Entry, entries: list[Entry], given: list[Seen] | None, run: Run) -> list[Seen]:
+        """The outputs of a Sequential."""
+        values = given
+        for i, entry in enumerate(entries):
+            if i and entry.kind == "InputLayer":
+                raise Unfit(f"layer {shown(entry.name)} is an input behind others, expected it first")
+            values = values or [self.input(entry, model)]
+            if entry.kind != "InputLayer":
                 values = run(entry, values, [*values], {})
-                if len(values) > 1 and i < len(entries) - 1:
-                    raise Unfit(f"layer {shown(entry.name)} returns {len(values)} values in a row of layers")
-            return values or []
+            if len(values) > 1 and i < len(entries) - 1:
+                raise Unfit(f"layer {shown(entry.name)} returns {len(values)} values in a row of layers")
+        return values or []
+
+    def graph(self, model: Entry, entries: list[Entry], given: list[Seen] | None, run: Run) -> list[Seen]:
+        """The outputs of a functional model."""
         if not self.prefix:
             self.kinds.update({ref.layer: "mask" for ref in mask_inputs(entries)})
-        ins = self.listed(ports(model.get("input_layers"), "input_layers"))
-        known: dict[Ref, Seen] = {}
-        for i, (_, ref) in enumerate(ins):
-            first = next((one for one in entries if one.name == ref.layer), None)
-            if first is None or first.kind != "InputLayer":
-                raise Unfit(f"input_layers names {shown(ref.layer)}, expected an InputLayer")
-            if given is not None and len(given) != len(ins):
-                raise Unfit(f"reads {len(given)} values, expected {len(ins)}")
-            known[Ref(ref.layer, 0, 0)] = given[i] if given is not None else self.input(first, model)
+        known = self.inputs_of(model, entries, given)
+
+        def found(thing: Any, entry: Entry) -> Any:
+            """An argument with values in the place of what stands for them."""
+            if isinstance(thing, Ref):
+                if thing not in known:
+                    raise self.file.error(
+                        f"layer {shown(entry.name)}: reads output {thing.output} of "
+                        f"{shown(thing.layer)}, which no net has: the scores of an attention, or a mask"
+                    )
+                return known[thing]
+            if isinstance(thing, (list, tuple)):
+                return [found(one, entry) for one in thing]
+            return (
+                {key: found(one, entry) for key, one in thing.items()} if isinstance(thing, dict) else thing
+            )
+
         outs = self.listed(ports(model.get("output_layers"), "output_layers"))
         masks = without_masks(entries)
         begin = first_calls(entries, [ref for _, ref in outs])
@@ -332,28 +383,26 @@ class Builder:
             if entry.kind == "InputLayer" or (entry.name, number) in masks:
                 continue
             use = entry.uses[number]
-
-            def found(thing: Any, entry: Entry = entry) -> Any:
-                if isinstance(thing, Ref):
-                    if thing not in known:
-                        raise self.file.error(
-                            f"layer {shown(entry.name)}: reads output {thing.output} of "
-                            f"{shown(thing.layer)}, which is not there: an attention has no scores here"
-                        )
-                    return known[thing]
-                if isinstance(thing, (list, tuple)):
-                    return [found(one) for one in thing]
-                return {key: found(one) for key, one in thing.items()} if isinstance(thing, dict) else thing
-
             mask = use.kwargs.get("mask")
-            refs = [ref for ref in use.refs() if ref is not mask]
-            args, kwargs = found(use.args), {key: found(one) for key, one in use.kwargs.items()}
-            for i, one in enumerate(run(entry, [found(ref) for ref in refs], args, kwargs)):
+            refs = [found(ref, entry) for ref in use.refs() if ref is not mask]
+            for i, one in enumerate(run(entry, refs, found(use.args, entry), found(use.kwargs, entry))):
                 known[Ref(entry.name, number + begin.get(entry.name, 0), i)] = one
-        if self.prefix:
-            return [found(ref, model) for _, ref in outs]
-        self.plan.outputs = [name for name, _ in outs]
+        if not self.prefix:
+            self.plan.outputs = [name for name, _ in outs]
         return [found(ref, model) for _, ref in outs]
+
+    def inputs_of(self, model: Entry, entries: list[Entry], given: list[Seen] | None) -> dict[Ref, Seen]:
+        """The inputs of a functional model."""
+        known: dict[Ref, Seen] = {}
+        ins = self.listed(ports(model.get("input_layers"), "input_layers"))
+        if given is not None and len(given) != len(ins):
+            raise Unfit(f"reads {len(given)} values, expected {len(ins)}")
+        for i, (_, ref) in enumerate(ins):
+            first = next((one for one in entries if one.name == ref.layer), None)
+            if first is None or first.kind != "InputLayer":
+                raise Unfit(f"input_layers names {shown(ref.layer)}, expected an InputLayer")
+            known[Ref(ref.layer, 0, 0)] = given[i] if given is not None else self.input(first, model)
+        return known
 
     def listed(self, given: dict[str, Ref] | list[Ref]) -> list[tuple[str, Ref]]:
         """Values with their names."""
@@ -445,7 +494,9 @@ class Plan:
     def tensor(self, path: str, name: str) -> Array:
         key = f"{path}{name}"
         if key not in self.names:
-            raise Unfit(f"the file lacks its tensor {shown(name)}")
+            raise Unfit(
+                f"the file lacks its tensor {shown(name)}: if another layer shares it, save the model as .h5"
+            )
         self.used.add(self.names[key])
         return np.asarray(self.weights[self.names[key]], np.float32)
 
@@ -509,12 +560,13 @@ def _tensor_names(
             continue
         names = model.layers.get(entry.name, ())
         if len(names) != len(slots):
-            if entry.kind not in LAYERS and entry.kind not in (*SEQUENTIAL, *FUNCTIONAL, "TimeDistributed"):
+            if not slots:
                 continue  # the walk refuses it by name
+            lora = ": save the model as .keras, which merges those of LoRA" if entry.get("lora_rank") else ""
             wanted = ", ".join(shown(slot.place + slot.name) for slot in slots)
             raise file.error(
                 f"layer {shown(entry.name)} ({shown(entry.kind)}): got {len(names)} tensors, expected "
-                f"{len(slots)}: {wanted or 'none'}"
+                f"{len(slots)}: {wanted}{lora}"
             )
         for slot, name in zip(in_file_order(slots), names, strict=True):
             found[f"{place}{slot.place}{slot.name}"] = name
@@ -579,6 +631,8 @@ def build_net(
             "holds weights but no architecture: save the whole model as .keras, give its JSON, "
             "load(path, architecture=text), or build the net and use tinyrnn.load_weights(path)"
         )
+    if model.major == 1:
+        raise file.error("was saved by Keras 1, expected 2 or 3: load it in Keras 2 and save it again")
     try:
         plan = Plan(model, file, shapes or {})
         try:

@@ -86,6 +86,8 @@ def entry_of(given: Any) -> Entry:
         raise Unfit(f"a layer is {shown(repr(given), 60)}, expected a mapping with class_name and config")
     config = given.get("config")
     kind = given["class_name"].rpartition(">")[2]
+    if kind in ("BatchNormalizationV1", "BatchNormalizationV2", "GRUV1", "LSTMV1"):
+        kind = kind[:-2]
     if kind in SEQUENTIAL and isinstance(config, list):  # before Keras 2.2.3
         config = {"layers": config}
     if not isinstance(config, dict):
@@ -95,6 +97,13 @@ def entry_of(given: Any) -> Entry:
     shape = build.get("input_shape") if isinstance(build, dict) else None
     if not isinstance(name, str):
         raise Unfit(f"a layer of type {shown(kind)} has the name {shown(repr(name))}, expected a text")
+    policy = config.get("dtype")
+    policy = policy.get("config") if isinstance(policy, dict) else None
+    if isinstance(policy, dict) and "mode" in policy:
+        raise Unfit(
+            f"layer {shown(name)} ({shown(kind)}) is quantised to {shown(str(policy['mode']))}, expected "
+            "floats: save the model before its quantize(), and quantise the net"
+        )
     module = given.get("module")
     # In HDF5 an operation has no module, and nothing but its name and its own arguments.
     perhaps = None if "trainable" not in config else False
@@ -128,31 +137,26 @@ def layers_of(model: Entry) -> list[Entry]:
 def _as_operation(entry: Entry) -> None:
     """An operation of TensorFlow in a file of Keras 2, as one of Keras 3."""
     name = str(entry.get("function")).rpartition(".")[2]
-    if name not in _OPERATIONS or len(entry.uses) != 1:
-        raise Unfit(
-            f"layer {shown(entry.name)}: {shown(str(entry.get('function')))} is an operation of TensorFlow "
-            f"that is not known, expected one of {', '.join(_OPERATIONS)}"
-        )
+    if len(entry.uses) != 1:
+        raise Unfit(f"layer {shown(entry.name)}: has {len(entry.uses)} calls, expected one of an operation")
     (use,) = entry.uses
-    entry.kind, entry.operation = _OPERATIONS[name], True
+    entry.kind, entry.operation = _OPERATIONS.get(name, name.title().replace("_", "")), True
     told = {_ARGUMENTS.get(key, key): value for key, value in use.kwargs.items()}
     use.args += [told[key] for key in ("y", "key") if key in told]
     use.kwargs = {}
     entry.config = told
 
 
-# The names of TensorFlow's operations, and of their arguments, in Keras 3.
-_ALIKE = (
-    *("abs", "add", "divide", "exp", "log", "matmul", "maximum", "minimum", "multiply", "negative"),
-    *("relu", "reshape", "sigmoid", "silu", "softmax", "sqrt", "square", "squeeze", "subtract", "tanh"),
-    "transpose",
-)
-_OPERATIONS = {name: name.title() for name in _ALIKE} | {
-    **{"concat": "Concatenate", "expand_dims": "ExpandDims", "getitem": "GetItem", "mul": "Multiply"},
-    **{"neg": "Negative", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum", "sub": "Subtract"},
-    "truediv": "TrueDivide",
+# The names of TensorFlow's operations, and of their arguments, in Keras 3, where they are others.
+_OPERATIONS = {
+    **{"clip_by_value": "Clip", "concat": "Concatenate", "getitem": "GetItem", "mul": "Multiply"},
+    **{"neg": "Negative", "pow": "Power", "reduce_max": "Max", "reduce_mean": "Mean", "reduce_sum": "Sum"},
+    **{"reverse": "Flip", "sub": "Subtract", "truediv": "TrueDivide"},
 }
-_ARGUMENTS = {"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y"}
+_ARGUMENTS = {
+    **{"slice_spec": "key", "shape": "newshape", "perm": "axes", "b": "y", "depth": "num_classes"},
+    **{"clip_value_min": "x_min", "clip_value_max": "x_max"},
+}
 
 
 def _use(node: Any) -> Use:
@@ -196,7 +200,7 @@ def _old(value: Any, depth: int = 0) -> Any:
         return [_old(one, depth + 1) for one in value]
     if isinstance(value, dict) and value.keys() == {"start", "stop", "step"}:
         return slice(*(value[key] for key in ("start", "stop", "step")))
-    return value
+    return ... if value == {"class_name": "__ellipsis__"} else value
 
 
 def _tensors(value: Any, depth: int = 0) -> Any:
@@ -269,6 +273,8 @@ def mask_inputs(entries: list[Entry]) -> set[Ref]:
 def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
     """Take the masks out of the calls of a model of Keras 3; returns the calls that compute them.
 
+    A mask that marks where an input of indices is 0 becomes that input.
+
     Raises
     ------
     Unfit
@@ -282,12 +288,17 @@ def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
         if entry.kind == "Masking" or (entry.kind == "Embedding" and entry.get("mask_zero", False)):
             marked += [(use.args[:1], number) for use in entry.uses]
     left: list[tuple[Entry, Ref]] = []
+    found: set[tuple[str, int]] = set()
     for entry in entries:
         for use in entry.uses:
             mask = use.kwargs.get("mask")
-            if isinstance(mask, Ref) and mask not in masks:
+            if not isinstance(mask, Ref) or mask in masks:
+                continue
+            if (indices := _compared(by_name, mask)) and (indices, 0) not in marked:
+                found.add((mask.layer, mask.call))
+                use.kwargs["mask"] = indices[0]
+            else:
                 left.append((entry, use.kwargs.pop("mask")))
-    found: set[tuple[str, int]] = set()
     while left:
         reader, ref = left.pop()
         entry = by_name.get(ref.layer, reader)
@@ -304,6 +315,16 @@ def without_masks(entries: list[Entry]) -> set[tuple[str, int]]:
         if entry.kind not in ("NotEqual", "OnesLike", "ZerosLike"):
             left += [(reader, one) for one in use.refs()]
     return found
+
+
+def _compared(by_name: Mapping[str, Entry], mask: Ref) -> list[Ref] | None:
+    """The input of a model that a mask compares with 0, in a list; None of other masks."""
+    entry = by_name.get(mask.layer)
+    if entry is None or entry.kind != "NotEqual" or not 0 <= mask.call < len(entry.uses):
+        return None
+    read, number = [*entry.uses[mask.call].args, None, None][:2]
+    other = by_name.get(read.layer) if isinstance(read, Ref) else None
+    return [read] if other is not None and _is_input(other) and number == 0 else None
 
 
 def in_order(

@@ -116,8 +116,11 @@ def listed(
             layers[layer] = [name.removeprefix(f"{_ROOT}/") for name in weights]
     tensors, unread = [], list(file.unread)
     for path, tensor in file.tensors.items():
-        if path.split("/")[0] in _UNREAD:
+        top = path.split("/")[0]
+        if top in _UNREAD:
             unread.append((path, "a state of the optimiser"))
+        elif root and top != root:
+            unread.append((path, "not among the model's weights"))
         else:
             tensors.append(tensor._replace(name=path.removeprefix(f"{_ROOT}/")))
     if len(tensors) > MAX_TENSORS:

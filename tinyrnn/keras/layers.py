@@ -36,6 +36,7 @@ from tinyrnn.values import Input, Value, applied
 from tinyrnn.weights.spec import Array, shown
 
 MOST_STEPS = 64  # that a model takes by their numbers
+MOST_CLASSES = 4096  # of indices that become ones among zeros
 
 
 def same(call: Call) -> Seen:
@@ -45,16 +46,15 @@ def same(call: Call) -> Seen:
 
 def masking(call: Call) -> Seen:
     """Masking: the steps that it marks are those beyond the lengths of a call, or 0 in a value of the net."""
-    x, name, masks = call.x, call.entry.name, call.builder.masks
+    x, name = call.x, call.builder.new_mask(call.entry.name)
     number = float(call.get("mask_value", 0.0))
-    while name in masks:
-        name += "'"
     if not call.builder.plan.computes_masks or ((len(x.shape) != 1 or x.masked) and not number):
         return replace(x, masked=name)
     if len(x.shape) != 1 or x.masked:
         raise Unfit(f"masks frames of shape {x.shape} or twice by {number}, expected one axis, once")
-    masks[name] = applied(Masking(number), (x.value,))
-    return replace(x, value=x.value * masks[name] if number else x.value, masked=name)
+    mask = applied(Masking(number), (x.value,))
+    value = x.value * mask if number else x.value
+    return replace(x, value=value, masked=call.builder.new_mask(name, mask))
 
 
 # ---- products, norms -----------------------------------------------------------------------------------
@@ -74,28 +74,43 @@ def embedding(call: Call) -> Seen:
     x = call.x
     if not isinstance(x.value, Input):
         raise Unfit("reads what a layer wrote, expected an input of the net")
-    if call.builder.kinds.get(x.value.label) != "index":
+    if not call.builder.is_index(x):
         raise Retry("index", str(x.value.label))
     table = call.array("embeddings", (call.whole("input_dim"), call.whole("output_dim")))
     value = call.put("", lambda: weighted(Embedding(*table.shape), weight=table), x.value)
     call.builder.embedded.setdefault(str(x.value.label), value)
-    masked = call.entry.name if call.get("mask_zero", False) else ""
-    return x.new(value, masked=masked)
+    if not call.get("mask_zero", False):
+        return x.new(value, masked="")
+    mask = call.builder.not_zero(x) if call.builder.plan.computes_masks else None
+    return x.new(value, masked=call.builder.new_mask(call.entry.name, mask))
+
+
+def one_hot(call: Call) -> Seen:
+    """OneHot and CategoryEncoding: an index becomes a one among zeros."""
+    x, count = call.x, call.whole("num_tokens", call.get("num_classes"))
+    call.refuse("output_mode", "one_hot")
+    call.refuse("on_value", None, 1)
+    call.refuse("off_value", None, 0)
+    if call.get("axis", -1) not in (-1, x.rank) or count > MOST_CLASSES:
+        raise Unfit(f"writes {count} classes, expected up to {MOST_CLASSES}, along a last axis")
+    y = x.new(call.builder.looked_up(x, np.eye(count)))
+    return y.alone(step_of(y.value, 0)) if call.entry.kind == "CategoryEncoding" and x.steps == 1 else y
+
+
+def in_channel(call: Call) -> Seen:
+    """The one value that a norm of its last axis reads."""
+    if place_of(call, call.get("axis", -1), call.x) != -1:
+        raise Unfit(f"axis is {call.get('axis')!r}, expected the last one, -1")
+    return call.x
 
 
 def batch_norm(call: Call) -> Seen:
-    x = call.x
-    if place_of(call, call.get("axis", -1), x) != -1:
-        raise Unfit(f"axis is {call.get('axis')!r}, expected the last one, -1")
-    size = x.shape[-1]
-    ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
-    tensors = {
-        "weight": call.array("gamma", (size,)) if call.get("scale", True) else ones,
-        "bias": call.array("beta", (size,)) if call.get("center", True) else zeros,
-        "running_mean": call.array("moving_mean", (size,)),
-        "running_var": call.array("moving_variance", (size,)),
+    shape = in_channel(call).shape[-1:]
+    moments = {
+        "running_mean": call.array("moving_mean", shape),
+        "running_var": call.array("moving_variance", shape),
     }
-    return normed(call, tensors, call.number("epsilon", 1e-3))
+    return normed(call, _scales(call, shape) | moments, call.number("epsilon", 1e-3))
 
 
 def normed(call: Call, tensors: dict[str, Array], eps: float = 0.0) -> Seen:
@@ -107,11 +122,10 @@ def normed(call: Call, tensors: dict[str, Array], eps: float = 0.0) -> Seen:
 
 
 def _scales(call: Call, shape: tuple[int, ...]) -> dict[str, Any]:
-    found = {}
-    for name, key, fill in (("weight", "scale", 1.0), ("bias", "center", 0.0)):
-        theirs = {"weight": "gamma", "bias": "beta"}[name]
-        found[name] = call.array(theirs, shape) if call.get(key, True) else np.full(shape, fill, np.float32)
-    return found
+    return {
+        name: call.array(theirs, shape) if call.get(key, True) else np.full(shape, fill, np.float32)
+        for name, theirs, key, fill in (("weight", "gamma", "scale", 1.0), ("bias", "beta", "center", 0.0))
+    }
 
 
 def layer_norm(call: Call) -> Seen:
@@ -127,10 +141,18 @@ def layer_norm(call: Call) -> Seen:
     return x.new(call.put("", layer, x.last()))
 
 
+def rms_norm(call: Call) -> Seen:
+    x = in_channel(call)
+    value = x.last()
+    mean = activations.Scale(1.0, call.number("epsilon", 1e-6))((value * value).mean(-1, True))
+    y = x.new(value / applied(activations.Sqrt(), (mean,)))
+    return scaled(replace(call, given=[y]), call.array("scale", x.shape[-1:]), np.zeros(1))
+
+
 def group_norm(call: Call) -> Seen:
     x = call.x
-    if place_of(call, call.get("axis", -1), x) != -1 or x.timed:
-        raise Unfit("normalises over the steps or over another axis than the last one")
+    if in_channel(call).timed:
+        raise Unfit("normalises over the steps, expected frames")
     size, groups = x.shape[-1], call.get("groups", 32)
     groups = size if groups == -1 else call.whole("groups", 32)
     eps = call.number("epsilon", 1e-3)
@@ -311,14 +333,18 @@ def together(call: Call) -> list[Seen]:
     if not call.given:
         raise Unfit("reads no values, expected some")
     same_time(call.given)
-    masks = {one.masked for one in call.given if one.masked or call.entry.kind == "Concatenate"}
+    given = call.given
+    masked = next((one.masked for one in given if one.masked and not one.lost), "")
+    if masked and call.builder.major == 2:  # the mask of one is that of all, since Keras 3 of none
+        given = [one if one.masked else replace(one, masked=masked) for one in given]
+    masks = {one.masked for one in given if one.masked or call.entry.kind == "Concatenate"}
     if call.builder.masks and len(masks) > 1:
-        for one in call.given:
+        for one in given:
             call.builder.heeds(one)
-    if not all(one.masked and not one.lost for one in call.given):  # the steps count again
-        for one in call.given:
+    if not all(one.masked and not one.lost for one in given):  # the steps count again
+        for one in given:
             call.builder.drops(one)
-    return met(call.given)
+    return met(given)
 
 
 def met(xs: Sequence[Seen]) -> list[Seen]:
@@ -548,9 +574,22 @@ def reduction(kind: Callable[..., Any], over_time: Callable[[], Any]) -> Callabl
     return done
 
 
-def expanded(call: Call) -> Seen:
+def flipped(call: Call) -> Seen:
+    """Steps from the last to the first: the other order of a backward layer's outputs."""
+    x = call.x
+    if not x.timed or place_of(call, call.get("axis"), x):
+        raise Unfit(f"axis is {call.get('axis')!r}, expected that of the steps")
+    return replace(x, backwards=not x.backwards)
+
+
+def stacked(call: Call) -> Seen:
+    axis = call.get("axis", 0)
+    xs = [expanded(one, axis) for one in together(call)]
+    return merged(xs, concat([one.last() for one in xs], place_of(call, axis, xs[0])))
+
+
+def expanded(x: Seen, axis: Any) -> Seen:
     """An axis of size 1 more; one before the steps would not be theirs."""
-    x, axis = call.x, call.get("axis")
     if not isinstance(axis, int) or not -x.rank - 1 <= axis <= x.rank:
         raise Unfit(f"axis is {axis!r}, expected one of {x.rank + 1}")
     place = axis % (x.rank + 1) - 1 - x.timed
@@ -618,8 +657,10 @@ def steps_taken(call: Call, x: Seen, key: list[Any]) -> tuple[Seen, list[Any]]:
     part, rest = key[1], key[2:]
     call.builder.drops(x)
     x = replace(x, masked="")
-    if isinstance(part, int) and -MOST_STEPS <= part < MOST_STEPS and not x.backwards:
-        return x.alone(step_of(x.last(), part)), [key[0], *rest]
+    if isinstance(part, int) and -MOST_STEPS <= part < MOST_STEPS:
+        return x.alone(step_of(x.last(), ~part if x.backwards else part)), [key[0], *rest]
+    if part == slice(None, None, -1):
+        return replace(x, backwards=not x.backwards), [key[0], *rest]
     if not isinstance(part, slice) or part.step not in (None, 1):
         raise Unfit(
             f"takes the steps {part!r}, expected a range, or one of the first or the last {MOST_STEPS}"
@@ -645,9 +686,8 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "AveragePooling1D": pool,
     "AveragePooling2D": pool,
     "BatchNormalization": batch_norm,
-    "BatchNormalizationV1": batch_norm,
-    "BatchNormalizationV2": batch_norm,
     "Bidirectional": bidirectional,
+    "CategoryEncoding": one_hot,
     "Concatenate": concatenate,
     "Conv1D": conv,
     "Conv1DTranspose": transposed_conv,
@@ -665,7 +705,6 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Flatten": flatten,
     "GRU": plain,
     "GRUCell": one_step,
-    "GRUV1": plain,
     "GaussianDropout": same,
     "GaussianNoise": same,
     "GlobalAveragePooling1D": global_pool,
@@ -676,7 +715,6 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Identity": same,
     "LSTM": plain,
     "LSTMCell": one_step,
-    "LSTMV1": plain,
     "LayerNormalization": layer_norm,
     "LeakyReLU": leaky_relu,
     "Masking": masking,
@@ -689,6 +727,7 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Normalization": normalization,
     "PReLU": prelu,
     "Permute": permute,
+    "RMSNormalization": rms_norm,
     "RNN": plain,
     "ReLU": relu,
     "RepeatVector": repeat,
@@ -712,9 +751,11 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Abs": of_each(activations.Abs),
     "Absolute": of_each(activations.Abs),
     "Add": arithmetic(ops.Add),
+    "Clip": lambda call: call.x.mapped(activations.Clip(call.number("x_min"), call.number("x_max"))),
     "Divide": arithmetic(ops.Divide),
     "Exp": of_each(activations.Exp),
-    "ExpandDims": expanded,
+    "ExpandDims": lambda call: expanded(call.x, call.get("axis")),
+    "Flip": flipped,
     "GetItem": item,
     "Log": of_each(activations.Log),
     "Max": reduction(frames.Amax, MaxOverTime),
@@ -724,12 +765,15 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Minimum": arithmetic(ops.Minimum),
     "Multiply": arithmetic(ops.Multiply),
     "Negative": of_each(activations.Neg),
+    "OneHot": one_hot,
+    "Power": arithmetic(ops.Pow),
     "Relu": of_each(activations.ReLU),
     "Reshape": reshape,
     "Sigmoid": of_each(activations.Sigmoid),
     "Silu": of_each(activations.SiLU),
     "Softmax": softmax,
     "Sqrt": of_each(activations.Sqrt),
+    "Stack": stacked,
     "Square": lambda call: call.x.mapped(lambda x: x * x),
     "Squeeze": squeezed,
     "Subtract": arithmetic(ops.Subtract),

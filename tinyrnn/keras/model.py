@@ -21,7 +21,7 @@ class Model(NamedTuple):
     config : dict, optional
         The architecture, as `parse` gives it; None if the file has weights alone.
     major : int
-        The version of Keras that wrote it, 2 or 3.
+        The version of Keras that wrote it: 1 (which no net is read from), 2 or 3.
     layers : mapping, optional
         Names of tensors by layer, in Keras' order, of a whole model in HDF5. None: tensors go by their paths.
     """
@@ -56,7 +56,7 @@ def parse(text: str, error: Callable[[str], Exception], what: str) -> dict[str, 
 
 
 def major_of(version: Any, config: dict[str, Any] | None) -> int:
-    """The version of Keras by its text, or by the form of the architecture: 2 or 3."""
+    """The version of Keras by its text, or by the form of the architecture: 1, 2 or 3."""
     if isinstance(version, str) and version[:2] in ("1.", "2.", "3."):
-        return 3 if version[0] == "3" else 2
+        return int(version[0])
     return 3 if config is None or "module" in config else 2

@@ -61,11 +61,14 @@ class Cell(NamedTuple):
 
 def cell_of(call: Call, entry: Entry, place: str, inputs: int) -> Cell:
     """The cell that an entry describes, reading so many numbers."""
-    name = entry.kind.removesuffix("Cell").removesuffix("V1")
+    name = entry.kind.removesuffix("Cell")
     is_cudnn = name.startswith("CuDNN")
     name = name.removeprefix("CuDNN")
     if name not in CELLS:
-        raise Unfit(f"has a cell of type {shown(entry.kind)}, expected SimpleRNNCell, LSTMCell or GRUCell")
+        raise Unfit(
+            f"has a cell of type {shown(entry.kind)}, expected SimpleRNNCell, LSTMCell or GRUCell: give a "
+            f"layer in place of all, load(path, custom={{{shown(call.entry.name)!r}: ...}})"
+        )
     kind, order, functions = CELLS[name]
     count = len(order)
     inner = Call(entry, [], [], {}, call.builder, call.path)
@@ -224,12 +227,18 @@ def sequence(call: Call) -> tuple[Seen, Value, Value | None]:
     """The sequence that a recurrent layer reads, in frames of one axis, and its mask."""
     x = call.builder.sequence(call.given[0])
     if not x.timed:
-        raise Unfit(f"reads frames of shape {x.shape} without steps, expected a sequence")
+        within = ", where a step of TimeDistributed is: save what is within as a model of its own"
+        raise Unfit(
+            f"reads frames of shape {x.shape} without steps, expected a sequence"
+            f"{within if call.builder.within_step else ''}"
+        )
     if len(x.shape) != 1:
         raise Unfit(f"reads frames of shape {x.shape}, expected one axis")
     if call.get("time_major", False):
         raise Unfit("time_major is True, expected False")
     mask = call.mask(x)
+    if "mask" in call.kwargs and mask is not None and call.builder.major == 2:
+        x = replace(x, masked=call.builder.new_mask(call.entry.name, mask))  # and so has the output
     if mask is not None and len(call.given) > 1:
         raise Unfit("begins with states and leaves out steps: Keras writes zeros before the first one")
     return x, x.last(), mask
@@ -288,7 +297,7 @@ def bidirectional(call: Call) -> list[Seen] | Seen:
     x, value, mask = sequence(call)
     entries = [entry_of(call.get("layer")), backward_of(call.entry)]
     for entry in entries:
-        known = entry.kind.removeprefix("CuDNN").removesuffix("V1")
+        known = entry.kind.removeprefix("CuDNN")
         if known not in CELLS and entry.kind != "RNN":
             raise Unfit(f"has a layer of type {shown(entry.kind)}, expected a recurrent one")
     backwards = [bool(entry.get("go_backwards", False)) != x.backwards for entry in entries]

@@ -274,10 +274,11 @@ class Call:
         if not isinstance(given, Seen):
             found: Value | None = self.builder.mask(x)
             return found
-        if x.masked:
-            raise Unfit(f"reads a mask beside that of {shown(x.masked)}, expected one")
         same_time([x, given])
-        return given.value
+        value: Value = self.builder.not_zero(given) if self.builder.is_index(given) else given.value
+        if x.masked and self.builder.masks.get(x.masked) is not value:
+            raise Unfit(f"reads a mask beside that of {shown(x.masked)}, expected one")
+        return value
 
     @property
     def padded(self) -> Seen:

@@ -53,6 +53,10 @@ def _cudnn(entry: Entry) -> tuple[str, ...]:
     return "kernel", "recurrent_kernel", "bias"
 
 
+def _separable(entry: Entry) -> tuple[str, ...]:
+    return ("depthwise_kernel", "pointwise_kernel", *_if(entry, "use_bias", "bias"))
+
+
 def _scaled(entry: Entry) -> tuple[str, ...]:
     return (*_if(entry, "scale", "gamma"), *_if(entry, "center", "beta"))
 
@@ -71,18 +75,14 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "AdditiveAttention": _attention,
     "Attention": _attention,
     "BatchNormalization": _normalized,
-    "BatchNormalizationV1": _normalized,
-    "BatchNormalizationV2": _normalized,
     "Conv1D": _kernel,
     "Conv1DTranspose": _kernel,
     "Conv2D": _kernel,
-    "Convolution1D": _kernel,
-    "Convolution2D": _kernel,
     "CuDNNGRU": _cudnn,
     "CuDNNLSTM": _cudnn,
     "Dense": _kernel,
-    "DepthwiseConv1D": lambda entry: ("kernel", *_if(entry, "use_bias", "bias")),
-    "DepthwiseConv2D": lambda entry: ("kernel", *_if(entry, "use_bias", "bias")),
+    "DepthwiseConv1D": _kernel,
+    "DepthwiseConv2D": _kernel,
     "Embedding": lambda entry: ("embeddings",),
     "GRUCell": _cell,
     "GroupNormalization": _scaled,
@@ -90,20 +90,15 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "LayerNormalization": _scaled,
     "Normalization": lambda entry: () if entry.get("mean") is not None else ("mean", "variance", "count"),
     "PReLU": lambda entry: ("alpha",),
-    "SeparableConv1D": lambda entry: (
-        "depthwise_kernel",
-        "pointwise_kernel",
-        *_if(entry, "use_bias", "bias"),
-    ),
-    "SeparableConv2D": lambda entry: (
-        "depthwise_kernel",
-        "pointwise_kernel",
-        *_if(entry, "use_bias", "bias"),
-    ),
+    "RMSNormalization": lambda entry: ("scale",),
+    "SeparableConv1D": _separable,
+    "SeparableConv2D": _separable,
     "SimpleRNNCell": _cell,
+    "SpectralNormalization": lambda entry: ("vector_u",),
 }
-_FIXED = ("moving_mean", "moving_variance", "mean", "variance", "count")
-_WITH_CELL = ("GRU", "GRUV1", "LSTM", "LSTMV1", "SimpleRNN")
+_FIXED = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
+WRAPPERS = ("SpectralNormalization", "TimeDistributed")
+_WITH_CELL = ("GRU", "LSTM", "SimpleRNN")
 _HEADS = ("query_dense", "key_dense", "value_dense", "output_dense")
 
 
@@ -119,15 +114,14 @@ def backward_of(entry: Entry) -> Entry:
 def parts_of(entry: Entry) -> list[tuple[str, Entry]]:
     """The layers within a layer that have tensors, each with its place."""
     if entry.kind in _WITH_CELL:
-        kind = entry.kind.removesuffix("V1")
-        return [("cell/", Entry(f"{kind}Cell", entry.name, {**entry.config, "trainable": True}))]
+        return [("cell/", Entry(f"{entry.kind}Cell", entry.name, {**entry.config, "trainable": True}))]
     if entry.kind == "RNN":
         return [("cell/", entry_of(entry.get("cell")))]
     if entry.kind == "StackedRNNCells":
         return numbered("cells/", cells_of(entry))
     if entry.kind == "Bidirectional":
         return [("forward_layer/", entry_of(entry.get("layer"))), ("backward_layer/", backward_of(entry))]
-    if entry.kind == "TimeDistributed":
+    if entry.kind in WRAPPERS:
         return [("layer/", entry_of(entry.get("layer")))]
     if entry.kind == "MultiHeadAttention":
         use_bias = {"use_bias": entry.get("use_bias", True)}

@@ -185,8 +185,9 @@ def letters_of(
 def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     """The tensors of the example, by the names of the arguments, and what they are."""
     source = {i: i for i in range(len(given))}  # of what follows from one input alone
-    indices = set()
+    indices, read = set(), {*refs(first.outputs)}
     for op in first.ops:
+        read.update(refs((op.args, op.kwargs)))
         roots = {source.get(one, -1) for one in refs((op.args, op.kwargs))}
         if looks_up(op):
             indices |= roots
@@ -194,7 +195,7 @@ def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:
             source |= dict.fromkeys(op.results, roots.pop())
     found = []
     for i, (name, one) in enumerate(given):
-        whole = len(one.shape) == 1 and "int" in str(one.dtype)
+        whole = len(one.shape) == 1 and "int" in str(one.dtype) and i in read
         role = "index" if i in indices else "lengths" if whole else "float"
         found.append(Port(name.replace(".", "_"), one, role))
         if not one.shape:
@@ -227,6 +228,11 @@ class Source(ABC):
     tables: list[Array]
     orders: set[bool]
     padding = 0
+    batch_held = False  # the batch is that of the example
+
+    def hold(self) -> bool:
+        """Keep the example's batch from now on; False if this is no help."""
+        return False
 
     @abstractmethod
     def error(self, text: str) -> LoadError:
@@ -264,7 +270,7 @@ class Search:
         self.ports, self.tables = source.ports, source.tables
         self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
-    def guesses(self) -> Iterator[tuple[int, int | None, dict[str, str]]]:
+    def guesses(self) -> Iterator[tuple[int | None, int | None, dict[str, str]]]:
         """The axes of the first input that are the batch and time, the likeliest first.
 
         Where that is one step, as of a decoder, time is an axis of another input, which is told.
@@ -273,24 +279,28 @@ class Search:
         rank = len(port.tensor.shape)
         letters = self.axes.get(port.name)
         if letters is not None:
-            yield max(letters.find("B"), 0), letters.find("T") if "T" in letters else None, {}
+            batch, time = (letters.find(one) if one in letters else None for one in "BT")
+            yield batch, time, {}
             return
         orders = self.source.orders
-        found: list[tuple[int, int | None]] = [(0, 1), (0, rank - 1), (0, 2), (1, 0), (0, None)]
+        found: list[tuple[int | None, int | None]] = [(0, 1), (0, rank - 1), (0, 2), (1, 0), (0, None)]
         if orders == {False}:
             found.insert(0, (1, 0))
         elif not orders and port.rank in (2, 4):
             found.insert(0, (0, None))
         elif not orders and any(op.name == "conv1d" for op in self.source.first.ops):
             found.insert(0, (0, rank - 1))
-        for batch, time in dict.fromkeys(found):
-            if max(batch, time or 0) >= rank or batch == time:
+        again = [(0, None)] if found[0] == (0, None) else []  # a fixed number of steps comes last
+        found = [*dict.fromkeys(found), *again, *([(None, 0)] if self.source.batch_held else [])]
+        for batch, time in found:
+            if max(batch or 0, time or 0) >= rank or batch == time:
                 continue
             if time is None:
                 for one in self.ports[1:]:
                     for own in (0, 1) if one.rank > 2 and one.name not in self.starts else ():
-                        if port.tensor.shape[own : own + 1] == one.tensor.shape[own : own + 1]:
-                            yield own, None, {f"{one.name}[{1 - own}]": TIME}
+                        place = min(own, rank - 1)
+                        if port.tensor.shape[place] == one.tensor.shape[own]:
+                            yield place, None, {f"{one.name}[{1 - own}]": TIME}
             yield batch, time, {}
             alike = [
                 f"{one.name}[{time}]"
@@ -308,23 +318,38 @@ class Search:
             if still:  # a decoder of so many steps
                 yield batch, time, dict.fromkeys(still, FRAME)
 
+    def all_guesses(
+        self, ran: list[bool], timed: list[bool]
+    ) -> Iterator[tuple[int | None, int | None, dict[str, str]]]:
+        """The guesses; if the module ran with none of those of time, again with the batch of the example."""
+        yield from self.guesses()
+        if not any(timed or ran) and self.source.hold():
+            yield from self.guesses()
+
     def net(self) -> Net:
         """The net of the first guess that is proved; else the error of the one that went furthest."""
         states: dict[str, str] = {}
+        begun = dict(enumerate(self.ports))  # by number, with those behind unsqueeze(0)
         for op in self.source.first.ops:  # a state of a recurrent layer says what its axes are
-            if op.name in (*KINDS, *CELLS):
-                for number in refs(op.args[1:3]):
-                    if number < len(self.ports) and self.ports[number].role == "float":
-                        name = self.ports[number].name
-                        self.starts.add(name)
-                        kinds = (FRAME, BATCH, FRAME)[op.name in CELLS :]
-                        states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
+            if (
+                op.name == "unsqueeze"
+                and 0 in flat((op.args, op.kwargs))
+                and (one := refs(op.args)[0]) in begun
+            ):
+                begun[op.results[0]] = begun[one]
+            for number in refs(op.args[1:3]) if op.name in (*KINDS, *CELLS) else ():
+                if number in begun and begun[number].role == "float":
+                    name, tensor, _ = begun[number]
+                    self.starts.add(name)
+                    kinds = (FRAME, BATCH, FRAME)[3 - len(tensor.shape) :]
+                    states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
         best: int | None = None
         error = self.source.error("no axis of the example is the batch")
-        fixed = True  # the module runs on no other number of steps than the example's
-        for batch, time, more in self.guesses():
+        ran: list[bool] = []
+        timed = [False] * (self.ports[0].name in self.axes)  # those of other steps than the example's
+        for batch, time, more in self.all_guesses(ran, timed):
             told = states | more
-            still = time is None and fixed and not more
+            still = time is None and not more and bool(timed) and not any(timed)
             while True:
                 attempt = _Attempt(self, batch, time, told, still)
                 try:
@@ -333,9 +358,10 @@ class Search:
                     port = self.ports[0]
                     if (
                         time is None
-                        and not (more or still)
-                        and len(port.tensor.shape) == 3
-                        and (best or 0) > 0
+                        and not more
+                        and port.name not in self.axes
+                        and not self.starts  # a step
+                        and (still or (len(port.tensor.shape) == 3 and (best or 0) > 0))
                     ):
                         shape = tuple(port.tensor.shape[1:])
                         warnings.warn(
@@ -356,7 +382,8 @@ class Search:
                     if attempt.leaks and self.source.padding < 2:
                         self.source.padding += 1
                         continue
-                    fixed = fixed and attempt.failed
+                    ran.append(not attempt.failed)
+                    timed += ran[-1:] * (time is not None)
                     reached = -1 if attempt.failed else attempt.done
                     if best is None or (reached > best and (time is not None or still or more)):
                         best, error = reached, fault
@@ -374,21 +401,27 @@ class _Attempt:
     bar: Progress
 
     def __init__(
-        self, search: Search, batch: int, time: int | None, told: Mapping[str, str], still: bool = False
+        self,
+        search: Search,
+        batch: int | None,
+        time: int | None,
+        told: Mapping[str, str],
+        still: bool = False,
     ) -> None:
         self.search, self.done, self.still, self.failed, self.leaks = search, 0, still, False, False
         own = next((int(one[-2]) for one, kind in told.items() if kind == TIME), -1)
-        self.batch_first = batch < (own if time is None else time)
+        self.batch_first = batch is not None and batch < (own if time is None else time)
         self.times: dict[str, Sizes] = {}
         self.lengths: list[Array] = []  # of both runs
         self.axes = [self._axes(port, batch, time, told) for port in search.ports]
 
-    def _axes(self, port: Port, batch: int, time: int | None, told: Mapping[str, str]) -> list[Axis]:
+    def _axes(self, port: Port, batch: int | None, time: int | None, told: Mapping[str, str]) -> list[Axis]:
         """The axes of an input, with their sizes in both runs."""
         first, shape = self.search.ports[0], port.tensor.shape
         kinds = [FRAME] * len(shape)
-        rows = first.tensor.shape[batch]
-        kinds[next((i for i in (batch, *range(len(shape))) if shape[i : i + 1] == (rows,)), 0)] = BATCH
+        if batch is not None:
+            rows = first.tensor.shape[batch]
+            kinds[next((i for i in (batch, *range(len(shape))) if shape[i : i + 1] == (rows,)), 0)] = BATCH
         steps = None if time is None else first.tensor.shape[time]
         if time is not None and shape[time:] and kinds[time] == FRAME:
             kinds[time] = TIME if port.rank == first.rank or shape[time] == steps else FRAME
@@ -606,7 +639,10 @@ class _Attempt:
         time = None if port.name in self.search.starts else time
         value = Input(*([] if port.role == "index" else short(sizes)), time=time, name=port.name)
         self.site.inputs[port.name] = self.site.seen[id(value)] = value
-        found = Symbol(value, axes)
+        try:
+            found = Symbol(value, axes)
+        except Unfit as error:
+            raise self.error(f"input {port.name!r} {error}") from None
         found.truth = str(port.tensor.dtype).endswith("bool")
         return self.noted(found)
 
@@ -668,14 +704,12 @@ class _Attempt:
             )
             results = self.results(call)
             for found, whole in zip(results, sizes, strict=False):
-                if (
-                    isinstance(found, Symbol)
-                    and not isinstance(found, Unfinished)
-                    and found.shape.sizes != whole
-                ):
-                    raise Unfit(
-                        f"makes {found.shape.worlds[0].tolist()}, expected {[one for one, _ in whole]}"
-                    )
+                given = isinstance(found, Symbol) and not isinstance(found, Unfinished)
+                if given and found.shape.sizes != whole:
+                    one, other = found.shape.worlds, zip(*whole, strict=True)
+                    pairs = [(own.tolist(), [*sizes]) for own, sizes in zip(one, other, strict=True)]
+                    made, wanted = max(pairs, key=lambda pair: pair[0] != pair[1])
+                    raise Unfit(f"makes {made}, expected {wanted}")
             self.done += 1
         except LoadError as error:
             results = [error] * len(op.results)
@@ -753,11 +787,11 @@ class _Attempt:
                 array = array[None] if array.ndim < 3 else array
                 options["state"] = {**options.get("state", {}), self.site.begun[port.name]: array}
             elif port.name in net._inputs:
-                frames = math.prod(found.value.frame)
                 ready = led(array, found.axes)
-                lead = next(i for i in range(ready.ndim, -1, -1) if math.prod(ready.shape[i:]) == frames)
-                ready = ready.reshape(*ready.shape[:lead], *found.value.frame)
-                given.append(ready if self.times or not net._recurrent else ready[None])
+                lead = sum(atom.kind in (BATCH, TIME) for axis in found.axes for atom in axis)
+                ready = ready.reshape((*ready.shape[:lead], *found.value.frame))
+                once = found.value.time is None or self.times or not net._recurrent
+                given.append(ready if once else ready[None])
         outputs = net.eval()(*given, **options)
         outputs = (
             outputs.values()
@@ -825,8 +859,13 @@ class _Running(Source):
     def error(self, text: str) -> LoadError:
         return LoadError(f"from_torch: {text}")
 
+    def hold(self) -> bool:
+        self.batch_held = True
+        return True
+
     def sizes(self, port: Port, place: int, wanted: Sizes) -> Sizes:
-        return wanted
+        size = port.tensor.shape[place]
+        return (size, size) if self.batch_held and wanted == BATCH_SIZES else wanted
 
     def run(
         self, axes: list[list[Axis]], times: Mapping[str, Sizes], world: int

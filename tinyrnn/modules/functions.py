@@ -381,6 +381,7 @@ def put(call: Made) -> Any:
     if there.step != 1:
         raise Unfit("fills every so many numbers, expected those one after the other")
     if isinstance(part_of, int):
+        new = new.with_axes(new.axes[max(new.rank + 1 - x.rank, 0) :])  # leading axes of size 1
         new = call.onnx("Unsqueeze", new, [axis])
     ends = [slice(0, there.start), slice(there.stop, size)]
     sides = [cut(call, x, axis, end) if end.start < end.stop else None for end in ends]
@@ -737,6 +738,10 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
         if (given.start, given.stop) != (NOW, Now(1)):
             raise Unfit(BESIDE)
         return taken(x, axis, keeps=True)
+    least = max(sizes_of(x.axes[axis]))
+    for end in (given.start, given.stop) if is_time(x.axes[axis]) else ():
+        if isinstance(end, int) and least <= abs(end) < 1 << 31:
+            x = bounded(call, x, axis, abs(end))
     ends = [
         Known(
             *(
@@ -747,6 +752,15 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
         for end, default in ((given.start, 0), (given.stop, 1 << 40))
     ]
     return call.onnx("Slice", x, *ends, np.array([axis]), np.array([given.step or 1]))
+
+
+def bounded(call: Made, x: Symbol, axis: int, count: int) -> Any:
+    """A sequence that is NaN behind so many steps, of which a module takes no more."""
+    if not x.value.frame:
+        raise Unfit(f"takes at most {count} steps of indices, expected all: cut them before the call")
+    beyond = applied(activations.Log(), (constant(np.full(1, -1.0), x.value),))
+    axes = [one if i == axis else () for i, one in enumerate(x.axes)]
+    return call.onnx("Add", x, Symbol(delayed(beyond, count), axes))
 
 
 def moved(first: Any, rest: Symbol, axis: int) -> Symbol | None:
@@ -1007,6 +1021,8 @@ def matmul(call: Made) -> Any:
 
 def softmax(op: str, call: Made) -> Any:
     x, dim = call.arg(0, "input"), call.arg(1, "dim")
+    if dim is None:  # as PyTorch guesses
+        dim = int(len(call.sizes[0]) not in (1, 3))
     if isinstance(x, Scores) and op == "Softmax" and (found := x.weighted(dim)):
         return found
     return call.onnx(op, call.x, axis=dim)
@@ -1068,9 +1084,10 @@ def recurrent(call: Made) -> Any:
     own = bool(call.site.timed) or call.site.still
     own = own or all(len(one.frame) < 2 for one in call.site.inputs.values())
     named = any(atom.origin for atom in x.axes[steps]) and not has(x.axes[1 - steps], TIME)
-    if own and not packed and is_frame(x.axes[steps]) and not named:
+    streams = x.axes[steps] == () and not call.site.times and all(map(input_of, several(hx)))
+    if own and not packed and is_frame(x.axes[steps]) and not named and not streams:
         return unrolled(call, x, hx, tensors, levels, both, steps)
-    ends = time_and_batch(x, rows_first)
+    ends = time_and_batch(x, rows_first, streams)
     value, finals = layer(call, call.op.name, x, hx, tensors, levels, both)
     axes = [*(ends[::-1] if rows_first else ends), part(value.frame[0])]
     out = Packed(value, axes) if packed else Symbol(value, axes, x.reversed)
@@ -1286,12 +1303,13 @@ def input_of(given: Any) -> str:
     return str(given.value.label) if isinstance(given, Symbol) and isinstance(given.value, Input) else ""
 
 
-def time_and_batch(x: Symbol, rows_first: bool) -> tuple[Axis, Axis]:
+def time_and_batch(x: Symbol, rows_first: bool, one_step: bool = False) -> tuple[Axis, Axis]:
     """The axes of time and of the batch; an axis of an input is told what it is."""
     time, batch = (x.axes[1], x.axes[0]) if rows_first else (x.axes[0], x.axes[1])
     for axis, kind in ((time, TIME), (batch, BATCH)):
         claim(axis, kind)
-    if not is_time(time) or not is_frame(x.axes[2]) or any(atom.kind != BATCH for atom in batch):
+    others = not is_frame(x.axes[2]) or any(atom.kind != BATCH for atom in batch)
+    if others or not (one_step or is_time(time)):
         raise Unfit('reads other axes than time, batch and frame: tell those of the inputs, axes="BTF"')
     return time, batch
 

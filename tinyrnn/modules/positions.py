@@ -11,7 +11,7 @@ from tinyrnn import ops
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import Linear
 from tinyrnn.onnx.steps import number_of_step
-from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Atom, Axis, Known, Symbol, constant, part, reframed
+from tinyrnn.onnx.symbols import BATCH, Atom, Axis, Known, Symbol, constant, part, reframed
 from tinyrnn.values import Value
 
 MOST_ROWS = 1024  # of a table: a step multiplies with all of it
@@ -26,12 +26,12 @@ def positioned(site: Any, where: str, one: Any) -> Any:
         return one
     shapes = list(zip(*(array.shape for array in worlds), strict=True))
     times = [i for i, pair in enumerate(shapes) if pair in site.timed]
-    if len(times) != 1 or any(a != b for a, b in shapes if (a, b) not in (shapes[times[0]], BATCH_SIZES)):
+    if len(times) != 1 or any(a != b for a, b in shapes if (a, b) not in (shapes[times[0]], site.rows)):
         return one
     (time,) = times
     axes: list[Axis] = []
     for i, pair in enumerate(shapes):
-        if pair == BATCH_SIZES:
+        if pair == site.rows:
             if any(np.any(array != np.take(array, [0], i)) for array in worlds):
                 return one
             worlds = tuple(np.take(array, [0], i) for array in worlds)
@@ -43,7 +43,7 @@ def positioned(site: Any, where: str, one: Any) -> Any:
     )
     if not np.array_equal(first, rows[: len(first)]):
         raise Unfit("a constant has other numbers for each number of steps, expected those of a position")
-    frame = [size for i, (size, _) in enumerate(shapes) if i != time and shapes[i] != BATCH_SIZES]
+    frame = [size for i, (size, _) in enumerate(shapes) if i != time and shapes[i] != site.rows]
     return Symbol(reframed(_value(site, where, rows, site.timed[shapes[time]][1]), frame or (1,)), axes)
 
 

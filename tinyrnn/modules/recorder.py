@@ -7,6 +7,7 @@ So control flow in Python, containers and classes of the user's own need no rule
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -179,103 +180,134 @@ def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
             yield str(key), one
 
 
+class _Tape:
+    """What is noted while a forward runs.
+
+    Tensors are told apart by their ids, so each whose id stands in a table is kept alive.
+    """
+
+    def __init__(self, module: Any) -> None:
+        import torch
+
+        self.tensor = torch.Tensor
+        self.inside = os.path.dirname(torch.__file__) + os.sep
+        self.modules = {id(one): name for name, one in module.named_modules()}
+        self.parameters = {
+            id(one): name for name, one in [*module.named_parameters(), *module.named_buffers()]
+        }
+        self.ops: list[Op] = []
+        self.arrays: list[Any] = []
+        self.numbers: dict[int, int] = {}  # of the tensors that depend on the inputs, by id
+        self.alive: list[Any] = []
+        self.constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # by id and version
+        self.makers: dict[tuple[int, int], tuple[Any, Callable[[], Op]]] = {}  # of constants
+        self.float_of = Float()
+
+    def depend(self, values: list[Any]) -> bool:
+        """True if one of the values is a tensor that depends on the inputs."""
+        return any(id(one) in self.numbers for one in values)
+
+    def noted(self, tensor: Any) -> int:
+        """Give a number to a tensor that depends on the inputs."""
+        self.numbers[id(tensor)] = len(self.arrays)
+        self.alive.append(tensor)
+        self.arrays.append(tensor.detach())  # keeps its shape, which transpose_ changes
+        return len(self.arrays) - 1
+
+    def kept(self, one: Any) -> Any:
+        """An argument or a result as a record has it."""
+        if not isinstance(one, self.tensor):
+            return one
+        if id(one) in self.numbers:
+            return Ref(self.numbers[id(one)])
+        if id(one) in self.float_of.codes:
+            return Given(self.float_of.codes[id(one)], "")
+        key = id(one), one._version
+        if key not in self.constants:
+            array = one.detach().cpu()
+            array = array.float() if str(array.dtype) in ("torch.bfloat16", "torch.float16") else array
+            made = self.makers.get(key, (one, None))[1]
+            given = Given(np.array(array.numpy()), self.parameters.get(id(one), ""), made)
+            self.constants[key] = one, given
+        return self.constants[key][1]
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Call a function of PyTorch, and note it if a value of the inputs goes through it."""
+        name = func.__name__
+        if name in ("__get__", "__set__"):
+            name = getattr(func.__self__, "__name__", name)
+        name = name.partition(".")[0]  # an overload's name follows, in a program of torch.export
+        found = flat((args, kwargs))
+        if name in QUANTISED and self.depend(found):
+            func, args = QUANTISED[name](self.float_of, args)
+            name, kwargs = func.__name__, {}
+            found = flat(args)
+        if name in _TELLING or name in _MAKING:
+            return func(*args, **kwargs)
+        if not self.depend(found[:1] if name in LIKE else found):
+            result = func(*args, **kwargs)
+            if isinstance(result, self.tensor):
+                self.makers[id(result), result._version] = result, self.maker(name, args, kwargs)
+            return result
+        left, named = mapped(list(args), self.kept), mapped(kwargs, self.kept)
+        called, left = function(name.strip("_"), left) if "." in func.__name__ else (name, left)
+        result = func(*args, **kwargs)
+        out = [one for one in flat(result) if isinstance(one, self.tensor)]
+        if name == "__setitem__":
+            out = [args[0]]
+        elif not out and name not in TAKING:
+            return result
+        if len(self.ops) >= MOST_OPS:
+            raise ValueError(f"got more than {MOST_OPS} operations, expected a smaller module or example")
+        where, owner = self.place()
+        if name == "__bool__" and _is_assert(where):
+            return result
+        name = name if name in TAKING else called.strip("_")
+        self.ops.append(Op(name, left, named, [self.noted(one) for one in out], where, owner))
+        return result
+
+    def maker(self, name: str, args: Any, kwargs: dict[str, Any]) -> Callable[[], Op]:
+        """What returns the operation that made a constant."""
+        place = self.place()
+        return lambda: Op(
+            name.strip("_"), mapped(list(args), self.kept), mapped(kwargs, self.kept), [], *place
+        )
+
+    def place(self) -> tuple[str, str]:
+        """Where the forward stands: file and line of the user's model, the name of the innermost module."""
+        frame, owner = sys._getframe(1), ""
+        while frame.f_back is not None and frame.f_code is not record.__code__:
+            name = frame.f_code.co_filename
+            owner = owner or self.modules.get(id(frame.f_locals.get("self")), "")
+            if not name.startswith(self.inside) and name != __file__:
+                return f"{name}:{frame.f_lineno}", owner
+            frame = frame.f_back
+        return "", owner
+
+
+def _is_assert(where: str) -> bool:
+    """True if an assertion stands at a file's line."""
+    file, _, line = where.rpartition(":")
+    return linecache.getline(file, int(line or 0)).lstrip().startswith("assert")
+
+
 def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     """Run a module on tensors and note what becomes of them; errors are the module's own."""
     import torch
     from torch.overrides import TorchFunctionMode
 
-    names = {id(one): name for name, one in module.named_modules()}
-    tensors = {id(one): name for name, one in [*module.named_parameters(), *module.named_buffers()]}
-    inside = os.path.dirname(torch.__file__) + os.sep
-    ops: list[Op] = []
-    arrays: list[Any] = []
-    numbers: dict[int, int] = {}
-    constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # with their tensors, which keep the ids alive
-    makers: dict[tuple[int, int], tuple[Any, Callable[[], Op]]] = {}  # of constants, with their tensors
-    float_of = Float()
-
-    def noted(tensor: Any) -> int:
-        numbers[id(tensor)] = len(arrays)
-        arrays.append(tensor)  # which keeps its id alive
-        return len(arrays) - 1
-
-    def place() -> tuple[str, str]:
-        frame, owner = sys._getframe(1), ""
-        while frame.f_back is not None and frame.f_code is not record.__code__:
-            name = frame.f_code.co_filename
-            owner = owner or names.get(id(frame.f_locals.get("self")), "")
-            if not name.startswith(inside) and name != __file__:
-                return f"{name}:{frame.f_lineno}", owner
-            frame = frame.f_back
-        return "", owner
-
-    def kept(one: Any) -> Any:
-        if not isinstance(one, torch.Tensor):
-            return one
-        if id(one) in numbers:
-            return Ref(numbers[id(one)])
-        key = id(one), one._version
-        if id(one) in float_of.codes:
-            return Given(float_of.codes[id(one)], "")
-        if key not in constants:
-            array = one.detach().cpu()
-            array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
-            made = makers.get(key, (one, None))[1]
-            constants[key] = one, Given(np.array(array.numpy()), tensors.get(id(one), ""), made)
-        return constants[key][1]
+    tape = _Tape(module)
 
     class Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            name = func.__name__
-            if name in ("__get__", "__set__"):
-                name = getattr(func.__self__, "__name__", name)
-            name = name.partition(".")[0]  # an overload's name follows, in a program of torch.export
-            found = flat((args, kwargs))
-            if name in QUANTISED and any(id(one) in numbers for one in found):
-                func, args = QUANTISED[name](float_of, args)
-                name, kwargs = func.__name__, {}
-                found = flat(args)
-            if name == "__iter__" and id(args[0]) in numbers:
+            if func.__name__ == "__iter__" and tape.depend(args[:1]):
                 with self:
                     return iter(args[0].unbind())
-            if name in _TELLING or name in _MAKING:
-                return func(*args, **kwargs)
-            if not any(id(one) in numbers for one in (found[:1] if name in LIKE else found)):
-                result = func(*args, **kwargs)
-                if isinstance(result, torch.Tensor):
-                    at = place()
-                    makers[id(result), result._version] = (
-                        result,
-                        lambda: Op(name.strip("_"), mapped(list(args), kept), mapped(kwargs, kept), [], *at),
-                    )
-                return result
-            left, named = mapped(list(args), kept), mapped(kwargs, kept)
-            called, left = function(name.strip("_"), left) if "." in func.__name__ else (name, left)
-            result = func(*args, **kwargs)
-            out = [one for one in flat(result) if isinstance(one, torch.Tensor)]
-            if name == "__setitem__":
-                out = [args[0]]
-            elif not out and name not in TAKING:
-                return result
-            if len(ops) >= MOST_OPS:
-                raise ValueError(f"got more than {MOST_OPS} operations, expected a smaller module or example")
-            where, owner = place()
-            ops.append(
-                Op(
-                    name if name in TAKING else called.strip("_"),
-                    left,
-                    named,
-                    [noted(one) for one in out],
-                    where,
-                    owner,
-                )
-            )
-            return result
+            return tape.call(func, args, kwargs or {})
 
     for one in flat((args, kwargs)):
         if isinstance(one, torch.Tensor):
-            noted(one)
+            tape.noted(one)
 
     modes = [(one, one.training) for one in module.modules()]
     threads = torch.get_num_threads()
@@ -292,7 +324,7 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     tree = vars(tree) if hasattr(tree, "__dataclass_fields__") else tree
     if not isinstance(tree, (tuple, list, Mapping)):
         tree = {"output": tree}
-    return Record(ops, arrays, {path: kept(one) for path, one in leaves(tree)})
+    return Record(tape.ops, tape.arrays, {path: tape.kept(one) for path, one in leaves(tree)})
 
 
 def signature(module: Any, count: int) -> list[str]:

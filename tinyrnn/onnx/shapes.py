@@ -42,6 +42,7 @@ from tinyrnn.onnx.symbols import (
     regrouped,
     sizes_of,
 )
+from tinyrnn.temporal import LastStep
 from tinyrnn.values import Value, applied, read_by
 from tinyrnn.weights.spec import Array, shown
 
@@ -384,8 +385,8 @@ def _by_number(x: Symbol, axis: int, known: Known, indices: Sequence[Array], siz
     return found if rank else found.with_axes([one for i, one in enumerate(found.axes) if i != axis])
 
 
-def _embedding(call: Call) -> Symbol:
-    table, x = call.weight(0, "data", call.builder.int8), call.symbol(1)
+def _embedding(call: Call, indices: Symbol | None = None) -> Symbol:
+    table, x = call.weight(0, "data", call.builder.int8), indices or call.symbol(1)
     if isinstance(table, np.ndarray) and table.dtype.itemsize == 1:
         table = CodedArray(table, np.ones((1, 1), np.float32), np.zeros((1, 1)), kept=call.builder.int8)
     if call.attributes.get("axis", 0) % table.ndim or table.ndim != 2:
@@ -394,6 +395,9 @@ def _embedding(call: Call) -> Symbol:
         )
     for axis in x.axes[:-1]:
         claim(axis, BATCH if sizes_of(axis) == (1, 1) else OPEN, FRAME)
+    if isinstance(x.value.layer, LastStep) and not x.value.frame:  # embed all steps first, then take the last
+        found = _embedding(call, Symbol(x.value.reads[0], x.axes))
+        return Symbol(x.value.layer(found.value), found.axes)
     if x.value.layer is not None or len(x.value.frame) > 1:
         _learn_rows(call, x, len(table))
         raise Unfit("reads indices that the net computes, expected those of an input")

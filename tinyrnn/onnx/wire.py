@@ -338,10 +338,10 @@ def _port(wire: _Wire, found: dict[str, Any], where: str) -> Port:
         raise wire.error(f"{where}: {shown(name)} has {len(dims)} dimensions, expected at most {MAX_DIMS}")
     shape: list[Size] = []
     for dim in dims:
-        size = dim.get("value")
-        if (size is not None and size < 0) or (size and size > 2**28):
+        size = dim.get("value", 0)
+        if not -1 <= size <= 2**28:
             raise wire.error(f"{where}: {shown(name)} has the dimension {size}, expected 0 .. 2**28")
-        shape.append(size or dim.get("name") or None)  # some exporters write 0 for one that varies
+        shape.append(max(size, 0) or dim.get("name") or None)  # some write 0 or -1 for one that varies
     return Port(name, dtype, tuple(shape))
 
 

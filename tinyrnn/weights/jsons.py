@@ -104,6 +104,10 @@ def read(reader: Reader, key: str | None) -> Contents:
     else:
         arrays = {name: value for name, value in file.items() if isinstance(value, list)}
         rest = {name: value for name, value in file.items() if name not in arrays}
+        if not arrays and "class_name" in file:
+            raise reader.error(
+                "holds an architecture of Keras, expected weights: load(path, architecture=text) takes both"
+            )
         if not arrays:
             raise reader.error(
                 "holds no weights, expected RTNeural's in_shape and layers, an amplifier's model_data and "

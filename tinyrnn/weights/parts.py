@@ -87,9 +87,10 @@ class Parts:
                     f"{where}holds several sets of weights: choose one of them with key=: {names}{top}"
                 )
             else:
-                deeper = next((name for name in STATE_DICT_KEYS if name in dicts), None)
-                if deeper is None and len(dicts) == 1:
-                    (deeper,) = dicts
+                within = self._with_sets(dicts) or dicts
+                deeper = next((name for name in STATE_DICT_KEYS if name in within), None)
+                if deeper is None and len(within) == 1:
+                    (deeper,) = within
                 if deeper is None:
                     names = ", ".join(shown(str(name)) for name in list(parts)[:20])
                     raise self.reader.error(
@@ -179,6 +180,15 @@ class Parts:
             for name, part in sets.items()
             for inner, view in self._named(part, _joined(path, name))
         ]
+
+    def _with_sets(self, dicts: dict[Any, Any]) -> dict[Any, Any]:
+        """The dicts of which a part holds tensors itself. Each is searched once."""
+        verdicts: dict[int, bool] = {}
+        for part in dicts.values():
+            if id(part) not in verdicts:
+                inner = enumerate(map(self._of, part.values()))
+                verdicts[id(part)] = bool(_with_tensors({i: one for i, one in inner if one is not None}))
+        return {name: part for name, part in dicts.items() if verdicts[id(part)]}
 
     def _walk(self, value: object, key: str) -> object:
         """Follow a dotted key through the dicts. A name that itself has dots comes first."""

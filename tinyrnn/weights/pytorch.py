@@ -274,10 +274,11 @@ class _Archive:
 
     def pickle(self, name: str) -> object:
         """The object in a pickle."""
-        member = self.member(name, name)
+        label = shown(name)
+        member = self.member(name, label)
         if member.size > MAX_PICKLE:
-            raise self.reader.error(f"{shown(name)} has {member.size} bytes, expected at most {MAX_PICKLE}")
-        return Pickle(self.reader, shown(name), b"".join(unpacked(self.reader, member))).run()
+            raise self.reader.error(f"{label} has {member.size} bytes, expected at most {MAX_PICKLE}")
+        return Pickle(self.reader, label, b"".join(unpacked(self.reader, member))).run()
 
     def code(self, name: str) -> bytes | None:
         """A file of TorchScript's code."""
