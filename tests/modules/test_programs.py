@@ -246,3 +246,19 @@ def test_a_loop_that_stays_unrolled_has_its_steps_alone():
 def test_lengths_need_a_proof():
     kind, make, _ = CASES["mean within"]
     refused(perturbed(kind()), make(3, 14), "lengths", "from_torch")
+
+
+@pytest.mark.parametrize("held", ["div", "select", "slice"])
+def test_a_number_of_steps_that_the_program_holds_is_refused(held):
+    class Holding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(4, 6, batch_first=True)
+
+        def forward(self, x):
+            y, steps = self.gru(x)[0], x.size(1)
+            if held == "slice":
+                return y[:, 2:steps]
+            return y.sum(1) / steps if held == "div" else y[:, steps - 1]
+
+    refused(Holding(), (torch.zeros(3, 7, 4),), f"{held} holds 7", "test_programs.py:")

@@ -191,6 +191,7 @@ def _paths(spec: Any) -> Iterator[str]:
             yield from (f"{key}.{path}" for path in _paths(child))
 
 
+HOLDING = ("add", "div", "floor_divide", "mul", "pow", "remainder", "rsub", "sub")
 INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
 # Operations whose results share numbers with what they read.
 _VIEWS = {
@@ -268,6 +269,8 @@ class Program(Source):
     fixed : bool
         True: sizes beside the batch are the example's, and time no axis that varies.
     """
+
+    held: LoadError | None = None  # an operation holds the number of steps
 
     def __init__(self, file: WeightsFile) -> None:
         self.fixed = False
@@ -477,7 +480,32 @@ class Program(Source):
                     raise self.error(
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"
                     )
+        for one, other in times.values():
+            if one == other > 3:
+                self.check_held(one)
         return self.record(world), None
+
+    def check_held(self, steps: int) -> None:
+        """Refuse an operation that holds the number of steps, which PyTorch has made constant."""
+        looped = {node.where for node in self.nodes if node.op == "select" and node.args[2] == 0}
+        for node in self.nodes:
+            first = (
+                self.shapes.get(node.args[0].name) if node.args and isinstance(node.args[0], Slot) else None
+            )
+            sized = first.shape if first and node.args[0].name not in self.tensors else ()
+            if node.op in ("select", "slice"):
+                held = steps in sized and sized[node.args[1]] == steps
+                last = node.args[2:] == [steps - 1] and node.where not in looped
+                held = held and (last or steps in node.args[3:4])
+            else:
+                held = node.op in HOLDING and steps in [one for one in node.args if type(one) in (int, float)]
+            if held:
+                self.held = self.error(
+                    f"{node.where or 'the program'}: {node.op} holds {steps}, the steps that PyTorch made "
+                    "constant, where a net takes any: use tinyrnn.from_torch, or y[:, -1] for the last "
+                    "step; if it is chance, export an example of other steps"
+                )
+                raise self.held
 
     def record(self, world: int) -> Record:
         """The operations on inputs of the sizes of a world."""
@@ -651,6 +679,8 @@ def build_net(file: WeightsFile, axes: str | Mapping[str, str] | None = None) ->
             with suppress(*WRONG):
                 program.settle(True)
                 return _net(program, told)
+        if program.held:
+            raise program.held.with_traceback(None) from None
         raise
 
 
