@@ -276,8 +276,9 @@ class build_modules(build_py):
         return built, copied
 
 
-# What an index of packages shows: README.md without its tables, which would be 4 kB of each wheel.
-readme = Path("README.md").read_text(encoding="utf-8").partition("\n## Instruction sets\n")[0]
+# What an index of packages shows: README.md up to its guides and tables, which would be 7 kB of each wheel.
+readme = Path("README.md").read_text(encoding="utf-8").partition("\n## Training\n")[0]
+readme += "\nTraining, quantising, examples and measurements: README.md and docs/ in the repository.\n"
 
 setup(
     ext_modules=[core],

@@ -191,8 +191,8 @@ def _paths(spec: Any) -> Iterator[str]:
             yield from (f"{key}.{path}" for path in _paths(child))
 
 
-HOLDING = ("add", "div", "floor_divide", "mul", "pow", "remainder", "rsub", "sub")
-INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
+_HOLDING = ("add", "div", "floor_divide", "mul", "pow", "remainder", "rsub", "sub")
+_INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
 # Operations whose results share numbers with what they read.
 _VIEWS = {
     *("alias", "chunk", "contiguous", "detach", "dropout", "expand", "expand_as", "flatten", "narrow"),
@@ -498,7 +498,8 @@ class Program(Source):
                 last = node.args[2:] == [steps - 1] and node.where not in looped
                 held = held and (last or steps in node.args[3:4])
             else:
-                held = node.op in HOLDING and steps in [one for one in node.args if type(one) in (int, float)]
+                numbers = [one for one in node.args if type(one) in (int, float)]
+                held = node.op in _HOLDING and steps in numbers
             if held:
                 self.held = self.error(
                     f"{node.where or 'the program'}: {node.op} holds {steps}, the steps that PyTorch made "
@@ -571,7 +572,7 @@ class Program(Source):
                 raise Unfit(f"makes a tensor of {one.dtype}, which no net has")
             self.room(math.prod(one.shape))
         # Whole numbers are floats where the result has them, as ONNX's operators keep the type of the first.
-        floats = "float" in shapes[0].dtype and op.name not in INDEXING
+        floats = "float" in shapes[0].dtype and op.name not in _INDEXING
         args, kwargs = (
             mapped(tree, lambda one: _known(one, floats) if isinstance(one, Given) else one)
             for tree in (op.args, op.kwargs)

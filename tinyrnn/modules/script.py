@@ -682,7 +682,7 @@ class Script(Program):
         found = super().tensor(name)
         return found if name in self.named else Given(found.array, "")
 
-    def held(self, made: Tensor, name: str) -> Slot:
+    def added(self, made: Tensor, name: str) -> Slot:
         """A tensor of the file."""
         if name not in self.tensors:
             self.exported.tensors[name] = made
@@ -695,7 +695,7 @@ class Script(Program):
         found = self.scripted.constants[int(name.removeprefix("c"))]
         if type(found) is not View:
             return self.valued(found, "")
-        slot = self.held(self.scripted.constant(f"CONSTANTS.{name}", found), f"CONSTANTS.{name}")
+        slot = self.added(self.scripted.constant(f"CONSTANTS.{name}", found), f"CONSTANTS.{name}")
         if self.shapes[slot.name].shape or "float" in self.shapes[slot.name].dtype:
             return slot
         return self.number(slot)
@@ -706,7 +706,7 @@ class Script(Program):
         match given:
             case View():
                 name = self.labels.get(id(given)) or path
-                return self.held(self.scripted.tensor(name, given), name)
+                return self.added(self.scripted.tensor(name, given), name)
             case Object():
                 if id(given) not in self.modules:
                     own = given.attributes()
