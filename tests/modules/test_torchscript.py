@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWa
 # place; loops whose first step is another; a pool over as many words as the trace had.
 LEFT_OUT = {"packed", "unpacked", "packed, time first", "mean within", "gathered", "lengths as a list"}
 LEFT_OUT |= {"text cnn", "lengths of NumPy", "padding mask", "filled", "memory", "stacked_cells", "iterated"}
+LEFT_OUT |= {"numbers"}  # a loop over a list, whose length a trace holds
 # Compared with the archive itself, which is slow; loops have as many steps there as in the trace.
 UNROLLED = {"caption loop", "lstm_cell", "fed_back", "normed_state"}
 WITNESSED = {"last step", "residual", "a tuple", "conv and gru"} | UNROLLED

@@ -738,9 +738,8 @@ def cut(call: Made, x: Symbol, axis: int, given: slice) -> Any:
         if (given.start, given.stop) != (NOW, Now(1)):
             raise Unfit(BESIDE)
         return taken(x, axis, keeps=True)
-    least = max(sizes_of(x.axes[axis]))
-    for end in (given.start, given.stop) if is_time(x.axes[axis]) else ():
-        if isinstance(end, int) and least <= abs(end) < 1 << 31:
+    for end in (given.start, given.stop) if isinstance(x, Symbol) and is_time(x.axes[axis]) else ():
+        if isinstance(end, int) and max(sizes_of(x.axes[axis])) <= abs(end) < 1 << 31:
             x = bounded(call, x, axis, abs(end))
     ends = [
         Known(

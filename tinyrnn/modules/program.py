@@ -487,16 +487,13 @@ class Program(Source):
 
     def check_held(self, steps: int) -> None:
         """Refuse an operation that holds the number of steps, which PyTorch has made constant."""
-        looped = {node.where for node in self.nodes if node.op == "select" and node.args[2] == 0}
+        looped = {node.where for node in self.nodes if _steps_of(node) == (0, 1)}
         for node in self.nodes:
-            first = (
-                self.shapes.get(node.args[0].name) if node.args and isinstance(node.args[0], Slot) else None
-            )
-            sized = first.shape if first and node.args[0].name not in self.tensors else ()
-            if node.op in ("select", "slice"):
-                held = steps in sized and sized[node.args[1]] == steps
-                last = node.args[2:] == [steps - 1] and node.where not in looped
-                held = held and (last or steps in node.args[3:4])
+            first = node.args[0] if node.args else None
+            known = isinstance(first, Slot) and first.name not in self.tensors and self.shapes.get(first.name)
+            if known and (found := _steps_of(node)):
+                held = known.shape[node.args[1]] == steps == found[1]
+                held = held and (found[0] != steps - 1 or node.where not in looped)
             else:
                 numbers = [one for one in node.args if type(one) in (int, float)]
                 held = node.op in _HOLDING and steps in numbers
@@ -593,6 +590,13 @@ class Program(Source):
             if array.shape != one.shape:
                 raise Unfit(f"makes {array.shape}, expected {one.shape}")
         return [array.astype(READ[one.dtype][1]) for array, one in zip(found, shapes, strict=False)]
+
+
+def _steps_of(node: Node) -> tuple[Any, Any] | None:
+    """Begin and end of what a `select` or a `slice` takes along its axis; None of another operation."""
+    if node.op == "select":
+        return node.args[2], node.args[2] + 1
+    return (*node.args[2:4], None, None)[:2] if node.op == "slice" else None
 
 
 def _known(given: Given, floats: bool) -> Known:

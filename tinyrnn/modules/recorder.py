@@ -181,7 +181,7 @@ def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _Tape:
-    """What is noted while a forward runs.
+    """Notes of a forward that runs.
 
     Tensors are told apart by their ids, so each whose id stands in a table is kept alive.
     """
@@ -267,14 +267,14 @@ class _Tape:
         return result
 
     def maker(self, name: str, args: Any, kwargs: dict[str, Any]) -> Callable[[], Op]:
-        """What returns the operation that made a constant."""
+        """Return a function that tells the operation by which a constant was made."""
         place = self.place()
         return lambda: Op(
             name.strip("_"), mapped(list(args), self.kept), mapped(kwargs, self.kept), [], *place
         )
 
     def place(self) -> tuple[str, str]:
-        """Where the forward stands: file and line of the user's model, the name of the innermost module."""
+        """File and line of the user's model, and the innermost module's name, where the forward stands."""
         frame, owner = sys._getframe(1), ""
         while frame.f_back is not None and frame.f_code is not record.__code__:
             name = frame.f_code.co_filename
