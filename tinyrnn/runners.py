@@ -207,15 +207,13 @@ class _Session:
         self.places = places
         self.axis = int(own._batch_first)  # of the net's time
         self.kept = set(own._output_names())
-        known = {name for name in own._ports_known() if name not in own._own_steps}
-        if not bound.keys() <= self.ports.keys() - known:
+        known = [name for name in own._ports_known() if name not in own._own_steps]
+        if not bound.keys() <= self.ports.keys() - set(known):
             raise TypeError(
                 f"verify: got {sorted(bound)}, expected some of the file's inputs {list(self.ports)}"
             )
-        names = [name for name in own._ports_known() if name in known]
-        self.given = [
-            name for name in (names if known <= self.ports.keys() else self.ports) if name not in bound
-        ]
+        names = known if set(known) <= self.ports.keys() else self.ports
+        self.given = [name for name in names if name not in bound]
         self.bound = {name: self.typed(name, number) for name, number in bound.items()}
         try:
             own.stream()

@@ -224,13 +224,17 @@ class Builder:
     def is_index(self, x: Seen) -> bool:
         return isinstance(x.value, Input) and self.kinds.get(str(x.value.label)) == "index"
 
-    def looked_up(self, x: Seen, table: Array) -> Value:
-        """The rows of a table that is no tensor of the file."""
+    def index(self, x: Seen) -> Value:
+        """An input of indices. If it is not known as one yet, the net is built anew."""
         if not isinstance(x.value, Input):
             raise Unfit("reads what a layer wrote, expected an input of the net")
         if not self.is_index(x):
             raise Retry("index", str(x.value.label))
-        return applied(weighted(Embedding(*table.shape), weight=table).freeze(), (x.value,))
+        return x.value
+
+    def looked_up(self, x: Seen, table: Array) -> Value:
+        """The rows of a table that is no tensor of the file."""
+        return applied(weighted(Embedding(*table.shape), weight=table).freeze(), (self.index(x),))
 
     def not_zero(self, x: Seen) -> Value:
         """A mask: 0 where an input of indices is 0, else 1."""

@@ -17,7 +17,7 @@ from tinyrnn import activations, frames, ops
 from tinyrnn.attention import AdditiveAttention, DotProductAttention
 from tinyrnn.importing import Unfit, step_of, weighted
 from tinyrnn.keras.recurrent import bidirectional, one_step, plain
-from tinyrnn.keras.symbols import Call, Retry, Seen, place_of, reframed, same_time
+from tinyrnn.keras.symbols import Call, Seen, place_of, reframed, same_time
 from tinyrnn.keras.windows import (
     conv,
     cropping,
@@ -32,7 +32,7 @@ from tinyrnn.keras.windows import (
 from tinyrnn.layers import BatchNorm1d, BatchNorm2d, Embedding, GroupNorm, LayerNorm, Linear, Softmax
 from tinyrnn.ops import concat, matmul
 from tinyrnn.temporal import Masking, MaxOverTime, MeanOverTime, Repeat, SumOverTime
-from tinyrnn.values import Input, Value, applied
+from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array, shown
 
 MOST_STEPS = 64  # that a model takes by their numbers
@@ -72,13 +72,10 @@ def dense(call: Call) -> Seen:
 
 def embedding(call: Call) -> Seen:
     x = call.x
-    if not isinstance(x.value, Input):
-        raise Unfit("reads what a layer wrote, expected an input of the net")
-    if not call.builder.is_index(x):
-        raise Retry("index", str(x.value.label))
+    index = call.builder.index(x)
     table = call.array("embeddings", (call.whole("input_dim"), call.whole("output_dim")))
-    value = call.put("", lambda: weighted(Embedding(*table.shape), weight=table), x.value)
-    call.builder.embedded.setdefault(str(x.value.label), value)
+    value = call.put("", lambda: weighted(Embedding(*table.shape), weight=table), index)
+    call.builder.embedded.setdefault(str(index.label), value)
     if not call.get("mask_zero", False):
         return x.new(value, masked="")
     mask = call.builder.not_zero(x) if call.builder.plan.computes_masks else None

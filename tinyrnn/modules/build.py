@@ -545,7 +545,7 @@ class _Attempt:
             for atom in axis
             if atom.kind in (TIME, BATCH)
         }
-        for sizes in (odd, dict.fromkeys(odd, 1), own, {**own, self.rows: 1}):
+        for sizes in filter(None, (odd, dict.fromkeys(odd, 1), own, {**own, self.rows: 1})):
             times = {name: (sizes[pair],) * 2 for name, pair in self.times.items()}
             axes = [
                 [
@@ -556,7 +556,7 @@ class _Attempt:
             ]
             try:
                 run, arrays = self.search.source.run(axes, times, 0)
-                wrong = sizes and self.compared(net, kept, 0, arrays, run)
+                wrong = self.compared(net, kept, 0, arrays, run)
             except WRONG:  # too short, or of sizes that the module does not take
                 continue
             if wrong:

@@ -191,7 +191,9 @@ def _paths(spec: Any) -> Iterator[str]:
             yield from (f"{key}.{path}" for path in _paths(child))
 
 
+# Arithmetic, whose numbers may be the steps of the example.
 _HOLDING = ("add", "div", "floor_divide", "mul", "pow", "remainder", "rsub", "sub")
+# Operations that read whole numbers as places.
 _INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
 # Operations whose results share numbers with what they read.
 _VIEWS = {
@@ -481,7 +483,7 @@ class Program(Source):
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"
                     )
         for one, other in times.values():
-            if one == other > 3:
+            if one == other > 3:  # a smaller number is mostly one of the module's own
                 self.check_held(one)
         return self.record(world), None
 

@@ -567,12 +567,14 @@ class Script(Program):
 
     def unsteady(self) -> str:
         """A condition of the code on the steps or the batch, whose answer is another at some; or nothing."""
+        if self.looped:
+            return ""
         shapes, axes = self.last
         usual = self.answers_of(shapes)
         near = {one + n for one in self.compared for n in (-1, 0, 1) if 0 < one + n <= MOST_COMPARED}
         advice = f": tell it, for a net of so many steps, shapes={{{self.inputs[0]!r}: (None, 50, 40)}}"
         kinds = {TIME: ("number of steps", advice), BATCH: ("batch", "")}
-        for kind, (words, more) in {} if self.looped else kinds.items():
+        for kind, (words, more) in kinds.items():
             if not any(has(axis, kind) for one in axes for axis in one):
                 continue
             for count in sorted(near.union(OTHER_SIZES[kind])):
