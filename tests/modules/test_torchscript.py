@@ -17,7 +17,17 @@ import tinyrnn as tr
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-from test_from_torch import CASES, LOOPS, B, T, compared, file_of as exported_file, floats, perturbed  # noqa: E402
+from test_from_torch import (  # noqa: E402
+    CASES,
+    LOOPS,
+    B,
+    T,
+    compared,
+    file_of as exported_file,
+    floats,
+    perturbed,
+    recurrent_kinds,
+)
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("UserWarning", "FutureWarning")] + [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -228,6 +238,78 @@ def test_a_module_that_is_frozen_or_not(change):
         with torch.no_grad():
             for got, expected in zip(net(x.numpy()), module(x), strict=True):
                 np.testing.assert_allclose(got, expected.numpy(), atol=2e-6)
+
+
+class Layered(nn.Module):
+    """Attention and a layer of a transformer: one operation of PyTorch each, where it needs no gradient."""
+
+    def __init__(self, first: bool, activation: str) -> None:
+        super().__init__()
+        self.gru = nn.GRU(6, 8, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(
+            8, 2, 16, batch_first=True, norm_first=first, activation=activation
+        )
+
+    def forward(self, x):
+        y = self.gru(x)[0]
+        return self.layer(y + self.attention(y, y, y)[0])
+
+
+@pytest.mark.parametrize(("first", "activation"), [(False, "relu"), (True, "gelu")])
+def test_a_trace_without_gradients(first, activation):
+    module = perturbed(Layered(first, activation))
+    with torch.no_grad():
+        file = file_of(torch.jit.trace(module, floats(3, 14, 6)))
+    with zipfile.ZipFile(file) as archive:
+        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+    assert b"_native_multi_head_attention" in code and b"_transformer_encoder_layer_fwd" in code
+    net = tr.load(file)
+    for batch, steps in ((3, 14), (1, 31), (2, 1)):
+        x = floats(batch, steps, 6)
+        with torch.no_grad():
+            np.testing.assert_allclose(net(x.numpy()), module(x).numpy(), atol=2e-6)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(5, 8, 2, batch_first=True, bidirectional=True)
+        self.gru, self.head = nn.GRU(16, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.gru(self.lstm(x)[0])[0])
+
+
+class SmallCells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.other, self.head = nn.LSTMCell(5, 8), nn.GRUCell(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        g = h = c = torch.zeros(x.size(0), 8)
+        found = torch.jit.annotate(list[torch.Tensor], [])
+        for one in x.unbind(1):
+            h, c = self.cell(one, (h, c))
+            g = self.other(h, g)
+            found.append(self.head(g))
+        return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "how"),
+    [(Small, "script"), (Small, "freeze"), (Small, "trace"), (SmallCells, "script"), (SmallCells, "freeze")],
+)
+def test_a_quantised_module(module, how):
+    """The net of the same module by `from_torch`, number for number, with the codes."""
+    small = torch.ao.quantization.quantize_dynamic(perturbed(module()), recurrent_kinds(), dtype=torch.qint8)
+    x = floats(2, 7, 5)
+    want = tr.from_torch(small, x).eval()
+    made = torch.jit.trace(small, x, check_trace=False) if how == "trace" else torch.jit.script(small)
+    net = tr.load(file_of(torch.jit.freeze(made) if how == "freeze" else made)).eval()
+    assert set(net.formats.values()) == {"int8"}
+    x = floats(3, 12, 5).numpy()
+    np.testing.assert_array_equal(net(x), want(x))
 
 
 class Asking(nn.Module):

@@ -1,7 +1,7 @@
-"""Dynamically quantised layers of PyTorch, as calls of float layers with weights that their codes stand for.
+"""Dynamically quantised layers of PyTorch, as float layers with weights that their codes stand for.
 
 PyTorch rounds what such a layer reads, all numbers of a call with one scale; a record has the layer without
-that. `QUANTISED` has the functions by name.
+that. `QUANTISED` has the operations by name: each makes the name and the arguments of the float one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tinyrnn.importing import CodedArray
 
 
 class Float:
-    """The weights of packed parameters as tensors, each made once.
+    """The tensors of packed parameters, each made once.
 
     Attributes
     ----------
@@ -28,25 +28,20 @@ class Float:
         self.codes: dict[int, CodedArray] = {}
         self._made: dict[int, tuple[Any, list[Any]]] = {}  # with their objects, which keep the ids alive
 
-    def pair(self, packed: Any) -> list[Any]:
-        """The weight of a matrix, and its bias or None."""
-        return self._of(packed, lambda state: [self._weight(state[0]), state[1]])
-
-    def level(self, packed: Any) -> list[Any]:
-        """The weights of a level and direction, then its biases, as PyTorch's layers list them."""
-
-        def unpacked(state: Any) -> list[Any]:
-            biases, objects = state[1], state[4]
-            pairs = [self.pair(one) for one in objects]
-            biases = biases or [bias for _, bias in pairs]
-            return [*(weight for weight, _ in pairs), *(one for one in biases if one is not None)]
-
-        return self._of(packed, unpacked)
-
-    def _of(self, packed: Any, unpacked: Callable[[Any], list[Any]]) -> list[Any]:
+    def __call__(self, packed: Any) -> list[Any]:
+        """The weight of a matrix and its bias; or the weights of a level and direction, then its biases."""
         if id(packed) not in self._made:
             state, _ = packed.__getstate__()
-            self._made[id(packed)] = packed, unpacked(state)
+            if isinstance(state[0], str):
+                biases, objects = state[1], state[4]
+                pairs = [self(one) for one in objects]
+                found = [
+                    *(pair[0] for pair in pairs),
+                    *(biases or (one for pair in pairs for one in pair[1:])),
+                ]
+            else:
+                found = [self._weight(state[0]), *(one for one in state[1:] if one is not None)]
+            self._made[id(packed)] = packed, found
         return self._made[id(packed)][1]
 
     def _weight(self, tensor: Any) -> Any:
@@ -68,34 +63,36 @@ class Float:
         return found
 
 
-Call = tuple[Any, list[Any]]
-
-
-def _linear(floats: Float, args: Sequence[Any]) -> Call:
+def float_function(name: str) -> Any:
+    """PyTorch's function of an operation that `QUANTISED` makes."""
     import torch
 
-    return torch.nn.functional.linear, [args[0], *floats.pair(args[1])]
+    return torch.nn.functional.linear if name == "linear" else getattr(torch, name)
 
 
-def _layer(kind: str, floats: Float, args: Sequence[Any]) -> Call:
+Tensors = Callable[[Any], Sequence[Any]]  # of packed parameters, as `Float` has them
+Call = tuple[str, list[Any]]
+
+
+def _linear(tensors: Tensors, args: Sequence[Any]) -> Call:
+    return "linear", [args[0], *tensors(args[1])]
+
+
+def _layer(kind: str, tensors: Tensors, args: Sequence[Any]) -> Call:
     """A recurrent layer: what it reads, its packed levels, and the arguments of the float one."""
-    import torch
-
     place = 2 + isinstance(args[3], (list, tuple))  # behind the rows of packed steps
-    tensors = [tensor for one in args[place] for tensor in floats.level(one)]
-    return getattr(torch, kind), [*args[:place], tensors, *args[place + 1 :]]
+    levels = [tensor for one in args[place] for tensor in tensors(one)]
+    return kind, [*args[:place], levels, *args[place + 1 :]]
 
 
-def _cell(kind: str, floats: Float, args: Sequence[Any]) -> Call:
+def _cell(kind: str, tensors: Tensors, args: Sequence[Any]) -> Call:
     """A cell; its biases are those of the packed weights, not the arguments, which PyTorch ignores."""
-    import torch
-
     x, hx, *packed = args[:4]
-    both = zip(*map(floats.pair, packed), strict=True)
-    return getattr(torch, kind), [x, hx, *(tensor for kinds in both for tensor in kinds)]
+    both = zip(*map(tensors, packed), strict=True)
+    return kind, [x, hx, *(tensor for kinds in both for tensor in kinds)]
 
 
-QUANTISED: dict[str, Callable[[Float, Sequence[Any]], Call]] = {
+QUANTISED: dict[str, Callable[[Tensors, Sequence[Any]], Call]] = {
     **dict.fromkeys(("linear_dynamic", "linear_dynamic_fp16"), _linear),
     **{f"quantized_{kind}": partial(_layer, kind) for kind in ("lstm", "gru")},
     **{

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.importing import CodedArray
-from tinyrnn.modules.quantised import QUANTISED, Float
+from tinyrnn.modules.quantised import QUANTISED, Float, float_function
 from tinyrnn.weights.spec import Array
 
 MOST_OPS = 50_000
@@ -239,9 +239,8 @@ class _Tape:
         name = name.partition(".")[0]  # an overload's name follows, in a program of torch.export
         found = flat((args, kwargs))
         if name in QUANTISED and self.depend(found):
-            func, args = QUANTISED[name](self.float_of, args)
-            name, kwargs = func.__name__, {}
-            found = flat(args)
+            name, args = QUANTISED[name](self.float_of, args)
+            func, found, kwargs = float_function(name), flat(args), {}
         if name in _TELLING or name in _MAKING:
             return func(*args, **kwargs)
         if not self.depend(found[:1] if name in LIKE else found):

@@ -21,16 +21,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyrnn.errors import LoadError
-from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.importing import WRONG, CodedArray, Unfit
 from tinyrnn.modules import program
 from tinyrnn.modules.build import Port, Search
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, named, several
 from tinyrnn.modules.program import MAKES, MOST, PRIMES, Node, Program, Slot, unwritten
+from tinyrnn.modules.quantised import QUANTISED
 from tinyrnn.modules.recorder import MOST_OPS, Given, Op, Record, convolution, flat, function, leaves, mapped
 from tinyrnn.modules.shapes import SHAPES, Clash, Shape, shapes_of
 from tinyrnn.net import Net
 from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, FRAME, TIME, Axis, Sizes, has, sizes_of
 from tinyrnn.weights import WeightsFile
+from tinyrnn.weights.packed import tensors_of
 from tinyrnn.weights.pickles import Object, Storage, View
 from tinyrnn.weights.pytorch import Exported, Scripted
 from tinyrnn.weights.spec import MAX_DIMS, MAX_NAME, MEMORY_FLOOR, Array, Tensor, shown
@@ -245,6 +247,7 @@ TAKEN = ["Int", "Float", "Bool", "item", "is_nonzero", "IntImplicit", "FloatImpl
 SILENT = {
     **named("warn device layout set_grad_enabled type print memory_format", None),
     **named("format str", "a message"),
+    "find": -1,  # in the name of a device
     **named("is_autocast_enabled is_autocast_cpu_enabled get_fastpath_enabled", False),
     **named("is_nested is_cuda is_quantized is_complex is_sparse is_mkldnn is_meta is_xla", False),
     # Attention has an operation of its own where no gradient is wanted.
@@ -268,6 +271,50 @@ REWRITTEN: dict[str, Callable[[list[Any]], tuple[str, list[Any]]]] = {
     "convolution_mode": lambda args: (f"conv{len(args[3])}d", args),
     "frobenius_norm": lambda args: ("linalg_vector_norm", [args[0], 2, *args[1:]]),
     "index_put": _filling,
+}
+
+
+def _attention(script: Script, args: list[Any]) -> list[Any]:
+    """``native_multi_head_attention``, which has the batch first; a trace without gradients has it."""
+    mask, _, _, kind = [*args[9:], None, None, None, None][:4]
+    if mask is not None and kind != 1:
+        raise Unfit("has a mask of pairs of steps in a trace, expected one of steps: use torch.jit.script")
+    steps_first = [script.op("transpose", [one, 0, 1], {}) for one in args[:3]]
+    unused = [None, None, False, 0.0]  # biases of keys and values, a zero, dropout
+    found, weights = script.op(
+        "multi_head_attention_forward", [*steps_first, *args[3:7], *unused, *args[7:9], False, mask], {}
+    )
+    return [script.op("transpose", [found, 0, 1], {}), weights]
+
+
+def _encoder_layer(script: Script, args: list[Any]) -> Any:
+    """``transformer_encoder_layer_fwd``, likewise."""
+    x, width, heads, *attention = args[:7]
+    gelu, first, eps, *rest = args[7:18]
+    mask, kind = [*args[18:], None, None][:2]
+
+    def normed(x: Any, place: int) -> Any:
+        return script.op("layer_norm", [x, [width], *rest[place : place + 2], eps], {})
+
+    def attended(x: Any) -> Any:
+        return _attention(script, [x, x, x, width, heads, *attention, mask, False, True, kind])[0]
+
+    def fed(x: Any) -> Any:
+        inner = script.op("gelu" if gelu else "relu", [script.op("linear", [x, *rest[4:6]], {})], {})
+        return script.op("linear", [inner, *rest[6:8]], {})
+
+    for place, part in ((0, attended), (2, fed)):
+        if first:
+            x = script.op("add", [x, part(normed(x, place))], {})
+        else:
+            x = normed(script.op("add", [x, part(x)], {}), place)
+    return x
+
+
+# Operations that are several.
+COMPOSED: dict[str, Callable[[Script, list[Any]], Any]] = {
+    "_native_multi_head_attention": _attention,
+    "_transformer_encoder_layer_fwd": _encoder_layer,
 }
 
 
@@ -320,6 +367,7 @@ class Script(Program):
         self.exported = Exported({}, dict, dict)  # type: ignore[arg-type]
         self.budget = MEMORY_FLOOR + 16 * file.info.bytes
         self.given, self.records, self.orders = {}, {}, set()
+        self.scales: dict[str, Tensor] = {}  # of codes
         self.left, self.spare = FUEL, FUEL_OF_OTHERS
         self.told, self.looped = dict(told), False
         self.texts: dict[str, Text | None] = {}
@@ -682,25 +730,28 @@ class Script(Program):
 
     def tensor(self, name: str) -> Given:
         found = super().tensor(name)
+        if name in self.scales and not isinstance(found.array, CodedArray):
+            column = self.scales[name].array().reshape(-1, 1)
+            found = self.given[name] = Given(CodedArray(found.array, column, np.zeros_like(column)), name)
         return found if name in self.named else Given(found.array, "")
 
-    def added(self, made: Tensor, name: str) -> Slot:
-        """A tensor of the file."""
+    def added(self, made: Tensor, name: str, scale: Tensor | None = None) -> Slot:
+        """A tensor of the file; with a scale for each row, if it has codes."""
         if name not in self.tensors:
             self.exported.tensors[name] = made
+            if scale:
+                self.scales[name] = scale
             self.tensors[name] = name
-            self.shapes[name] = Shape(made.shape, made.dtype)
+            self.shapes[name] = Shape(made.shape, "float32" if scale else made.dtype)
         return Slot(name)
 
     def constant(self, name: str) -> Any:
         """``CONSTANTS.c0`` and so on; a single number is one."""
-        found = self.scripted.constants[int(name.removeprefix("c"))]
-        if type(found) is not View:
-            return self.valued(found, "")
-        slot = self.added(self.scripted.constant(f"CONSTANTS.{name}", found), f"CONSTANTS.{name}")
-        if self.shapes[slot.name].shape or "float" in self.shapes[slot.name].dtype:
-            return slot
-        return self.number(slot)
+        found = self.valued(self.scripted.constants[int(name.removeprefix("c"))], f"CONSTANTS.{name}")
+        if not isinstance(found, Slot):
+            return found
+        shape = self.shapes[found.name]
+        return found if shape.shape or "float" in shape.dtype else self.number(found)
 
     def valued(self, given: Any, path: str) -> Any:
         """A value of the file's pickle."""
@@ -708,7 +759,10 @@ class Script(Program):
         match given:
             case View():
                 name = self.labels.get(id(given)) or path
-                return self.added(self.scripted.tensor(name, given), name)
+                made, *scale = self.scripted.tensors(name, given)
+                return self.added(made, name, *scale)
+            case Object() if (tensors := tensors_of(given)) is not None:
+                return [self.valued(one, f"{path}.{i}") for i, one in enumerate(tensors)]
             case Object():
                 if id(given) not in self.modules:
                     own = given.attributes()
@@ -1083,8 +1137,11 @@ class Script(Program):
             raise Unfit(PACKS)
         if root == "__torch__":
             return self.made(target.name, args, kwargs)
+        last = name.rpartition(".")[2]
+        if last in QUANTISED:
+            return self.applied(*QUANTISED[last](self.listed, args), {})
         if root in ("torch", "ops") and not name.startswith("quantized"):
-            return self.applied(name.rpartition(".")[2], args, kwargs)
+            return self.applied(last, args, kwargs)
         if not name and root in BUILTINS:
             return self.applied(BUILTINS[root], args, kwargs)
         if root == "getattr":
@@ -1132,6 +1189,8 @@ class Script(Program):
                 return TOLD[name](self.shape_of(args[0]), *args[1:])
             if name in TAKEN:
                 args = [self.number(args[0])]
+        if name in COMPOSED:
+            return COMPOSED[name](self, args)
         if name in PLAIN and (name in ALWAYS or not any(isinstance(one, Slot) for one in args)):
             return self.plain(name, args, kwargs)
         return self.op(name, args, kwargs)

@@ -378,6 +378,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     **named("lstm gru rnn_tanh rnn_relu", recurrent),
     **named("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", cell),
     "scaled_dot_product_attention": attended,
+    "multi_head_attention_forward": lambda q, k, *_: [q.shape, (q.shape[1], q.shape[0], k.shape[0])],
     "glu": lambda x, dim=-1: chunks(x, 2, dim, whole=True)[0],
     **named("zeros ones empty full rand", lambda sizes, *_, **__: tuple(sizes)),
     **named("new_zeros new_ones new_empty new_full", lambda x, sizes, *_, **__: tuple(sizes)),

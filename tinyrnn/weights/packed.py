@@ -14,7 +14,6 @@ A weight is marked as `View.packed`: its codes are kept, where int8 has them.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 from tinyrnn.weights.pickles import Object, View
@@ -31,7 +30,13 @@ Parts = dict[Any, Any]
 
 def is_packed(value: object) -> bool:
     """Tell whether an object's state has the form of packed weights."""
-    return type(value) is Object and (_pair(value) is not None or _level(value) is not None)
+    return type(value) is Object and tensors_of(value) is not None
+
+
+def tensors_of(value: object) -> list[View] | None:
+    """The weight and the bias of packed weights, or those of a level and direction, weights first."""
+    found = _pair(value) or _level(value)
+    return None if found is None else [one for one in found if one is not None]
 
 
 def spread(reader: Reader, parts: Parts) -> Parts:
@@ -64,11 +69,7 @@ def spread(reader: Reader, parts: Parts) -> Parts:
 
 
 def _named(prefix: str, names: Any, tensors: Any) -> Parts:
-    return {
-        prefix + name: replace(tensor, packed=True) if "weight" in name else tensor
-        for name, tensor in zip(names, tensors, strict=True)
-        if tensor is not None
-    }
+    return {prefix + name: one for name, one in zip(names, tensors, strict=True) if one is not None}
 
 
 def _state(value: object) -> Any:
@@ -79,9 +80,13 @@ def _state(value: object) -> Any:
 
 
 def _pair(value: object) -> tuple[View, View | None] | None:
+    """A weight, which gets its mark, and its bias."""
     match _state(value):
-        case (View(shape=(int(rows), int(columns))) as weight, (View() | None) as bias):
-            return (weight, bias) if type(rows) is type(columns) is int else None
+        case (View(shape=(int(rows), int(columns))) as weight, (View() | None) as bias) if (
+            type(rows) is type(columns) is int
+        ):
+            weight.packed = True
+            return weight, bias
     return None
 
 

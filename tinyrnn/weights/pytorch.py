@@ -21,7 +21,7 @@ A file of `torch.package` has a pickle for each object, ``<package>/<resource>.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from tinyrnn.weights import legacy, safetensors
 from tinyrnn.weights.archive import STORED, Member, first_member, member_fill, read_archive, unpacked
 from tinyrnn.weights.legacy import Legacy
+from tinyrnn.weights.packed import is_packed, tensors_of
 from tinyrnn.weights.parts import Parts
 from tinyrnn.weights.pickles import MAX_PICKLE, Name, Object, Pickle, Storage, View
 from tinyrnn.weights.spec import MAX_NAME, MAX_TENSORS, Array, Contents, Reader, Source, Tensor, shown
@@ -111,15 +112,17 @@ def read(reader: Reader, key: str | None) -> Contents:
     if archive.scripted and not key:
         other = _Folder(archive, "constants")
         constants = other.thing if type(other.thing) is tuple else ()
-        named = [(f"CONSTANTS.c{i}", part) for i, part in enumerate(constants) if type(part) is View]
+        named = list(_constants(constants))
         tensors += _tensors(reader, other, named)
         if type(folder.thing) is Object:
             names = {id(view): name for name, view in views[::-1]}
+            own = {id(view) for _, view in named}
             inputs = archive.pickle("traced_inputs.pkl") if archive.traced else None
             example = inputs.get("forward") if isinstance(inputs, dict) else None
             net = Scripted(
-                *(folder.thing, constants, names, folder.tensor, other.tensor, example),
-                *(archive.code, archive.places),
+                *(folder.thing, constants, names),
+                lambda name, view: (other if id(view) in own else folder).tensors(name, view),
+                *(example, archive.code, archive.places),
             )
     return Contents(tensors, {}, net=net, unread=parts.left(), folds=True)
 
@@ -128,6 +131,15 @@ def _tensors(reader: Reader, storages: Storages, views: list[tuple[str, View]]) 
     if len(views) > MAX_TENSORS:
         raise reader.error(f"got {len(views)} tensors, expected at most {MAX_TENSORS}")
     return [tensor for name, view in views for tensor in storages.tensors(name, view)]
+
+
+def _constants(constants: tuple[Any, ...]) -> Iterator[tuple[str, View]]:
+    """The tensors of constants by the names that the code has; those of packed weights with numbers."""
+    for i, one in enumerate(constants):
+        if type(one) is View:
+            yield f"CONSTANTS.c{i}", one
+        elif is_packed(one):
+            yield from ((f"CONSTANTS.c{i}.{j}", view) for j, view in enumerate(tensors_of(one) or ()))
 
 
 class Exported(NamedTuple):
@@ -158,8 +170,8 @@ class Scripted(NamedTuple):
         Tensors and others that its code names.
     names : dict of int to str
         Of parameters and buffers, by the identity of their views.
-    tensor, constant : callable
-        The tensor of a view of the module, or of the constants.
+    tensors : callable
+        The tensor of a view; of a quantised layer's weight its codes, and a scale for each row.
     example : object
         The inputs of a module that was traced, views without numbers; None if it was not.
     code : callable
@@ -171,8 +183,7 @@ class Scripted(NamedTuple):
     module: Object
     constants: tuple[Any, ...]
     names: dict[int, str]
-    tensor: Callable[[str, View], Tensor]
-    constant: Callable[[str, View], Tensor]
+    tensors: Callable[[str, View], list[Tensor]]
     example: Any
     code: Callable[[str], bytes | None]
     places: Callable[[str], Any]
