@@ -435,6 +435,18 @@ def test_the_exporter_of_programs(name, tmp_path):
     close(y.swapaxes(0, 1) if expected.ndim == 3 else y, expected)
 
 
+def test_a_last_state_beside_each_step_of_tokens(tmp_path):
+    def forward(m, x):
+        y, h = m.rnn(m.emb(x))
+        return m.out(torch.cat([y, h.expand(y.shape[0], -1, -1)], -1))
+
+    torch.manual_seed(0)
+    found = Model(forward, emb=nn.Embedding(9, 4), rnn=nn.GRU(4, 6), out=nn.Linear(12, 3))
+    x = np.random.default_rng(0).integers(0, 9, (7, 2))
+    file = exported(found, (torch.from_numpy(x),), ["x"], ["y"], {"x": {0: "t", 1: "b"}})
+    close(loaded(file, tmp_path)(x), run(file, x)[0])
+
+
 def test_tokens(tmp_path):
     model = Model(
         lambda m, x: m.out(m.rnn(m.table(x))[0]),
@@ -750,6 +762,29 @@ def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
     for one in np.random.default_rng(0).standard_normal((9, 8), dtype=np.float32):
         expected, before = run(file, one[None], before)
         close(stream.step(one), expected)
+
+
+def test_states_side_by_side_in_one_output(tmp_path):
+    """As in the PyTorch version of DTLN: each layer's states are inputs, one output has all."""
+
+    def forward(m, x, h1, c1, h2, c2):
+        y, (h1, c1) = m.first(x, (h1, c1))
+        y, (h2, c2) = m.second(y, (h2, c2))
+        return m.out(y), torch.cat([h1, c1, h2, c2])
+
+    torch.manual_seed(0)
+    found = Model(forward, first=nn.LSTM(8, 6), second=nn.LSTM(6, 6), out=nn.Linear(6, 3))
+    states = ["h1", "c1", "h2", "c2"]
+    given = (torch.zeros(1, 1, 8), *[torch.zeros(1, 1, 6)] * 4)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(exported(found, given, ["x", *states], ["y", "after"], None))
+    net = tr.load(path)
+    assert [*net._inputs] == ["x"] and net._output_names() == ["y"]
+    stream, before = net.stream(), np.zeros((4, 1, 1, 6), np.float32)
+    for one in np.random.default_rng(0).standard_normal((9, 8), dtype=np.float32):
+        expected, after = run(str(path), one[None, None], *before)
+        close(stream.step(one), expected)
+        before = after.reshape(before.shape)
 
 
 def test_states_of_a_graph_that_makes_the_batch_1(tmp_path):

@@ -192,6 +192,9 @@ CASES = {
     ),
     "Gemm": ([node("Gemm", "x c d", alpha=0.5, beta=2.0)], (6,), {"c": M, "d": numbers(3)}, 17),
     "Gemm turned": ([node("Gemm", "x c", transB=1)], (6,), {"c": numbers(3, 6)}, 17),
+    "Slice every third": one("Slice", *map(INTS, ([0, 1], [9, 6], [1, 2], [1, 3]))),
+    "Slice every second of four": one("Slice", *map(INTS, ([1], [9], [2], [2])), frame=(3, 7, 5)),
+    "Slice from the end": one("Slice", *map(INTS, ([-2, -1], [-99, -99], [1, 2], [-2, -1]))),
     # windows
     "Conv": one("Conv", numbers(5, 4, 3), numbers(5), pads=[1, 1]),
     "Conv uneven": one("Conv", numbers(5, 4, 3), pads=[2, 0], strides=[2]),
@@ -367,6 +370,28 @@ TIMED = {
     "merged": over_time(
         node("Reshape", "z flat", "f"), node("MatMul", "f V", "m"), node("Reshape", "m unflat")
     ),
+    "beside a constant that is the same in all": over_time(
+        node("Shape", "z", "s"),
+        node("Slice", "s zero begin2", "n"),
+        node("Concat", "n two", "t", axis=0),
+        node("Expand", "V0 t", "f"),
+        node("Concat", "n zero", "u", axis=0),
+        node("ConstantOfShape", "u", "e"),
+        node("Concat", "z f e", axis=2),
+    ),
+    "zeros around": over_time(node("Concat", "steps2 z steps1", axis=0)),
+    "moved": over_time(
+        node("Slice", "z zero last1 zero", "a"), node("Concat", "steps1 a", "b", axis=0), node("Add", "b z")
+    ),
+    "the shape of a padded one": over_time(
+        node("Pad", "z around", "p"),
+        node("Shape", "p", "s"),
+        node("Gather", "s zero", "n"),
+        node("Squeeze", "n zero", "m"),
+        node("Cast", "m", "f", to=1),
+        node("Div", "z f"),
+    ),
+    "padded": over_time(node("Pad", "z around")),
     "shape": over_time(
         node("Shape", "z", "s"),
         node("Gather", "s first", "n"),
@@ -387,6 +412,12 @@ MORE = {
     "unflat": INTS([7, 2, 2]),
     "square": INTS([-1, 3, 1]),
     "across": INTS([-1, 1, 3]),
+    "begin2": INTS([2]),
+    "two": INTS([2]),
+    "V0": numbers(1, 1, 2),
+    "around": INTS([1, 0, 0, 2, 0, 0]),
+    "steps1": np.zeros((1, 2, 3), np.float32),
+    "steps2": np.zeros((2, 2, 3), np.float32),
     "V": numbers(3, 2),
     "W2": numbers(1, 6, 3),
     "R2": numbers(1, 6, 2),
@@ -515,6 +546,7 @@ def test_a_vector_times_a_matrix(tmp_path):
 APART = {
     "a row of the last state": ([node("Gather", "hn none", axis=1)], "takes some rows of the batch"),
     "the last row of it": ([node("Gather", "hn last", axis=1)], "takes some rows of the batch"),
+    "as many as there are here": ([node("Slice", "hn none end2 one")], "axis 1 is time or the batch"),
     "its last two rows": ([node("Slice", "hn two end one")], "axis 1 is time or the batch"),
     "rows side by side": ([node("Reshape", "hn pair")], r"\(Reshape, opset 17\): shape is \[2, "),
 }
@@ -524,10 +556,43 @@ APART = {
 def test_rows_stay_apart(name, tmp_path):
     nodes, words = APART[name]
     nodes = [node("LSTM", "x W R B", "h hn", hidden_size=3), *nodes]
-    more = {"none": [0], "last": [-1], "two": [-2], "end": [2**62], "one": [1], "pair": [2, -1]}
+    more = {"none": [0], "last": [-1], "two": [-2], "end": [2**62], "end2": [5], "one": [1], "pair": [2, -1]}
     constants = {**LSTM, **{name: INTS(one) for name, one in more.items()}}
     with pytest.raises(tr.LoadError, match=words):
         loaded(model(nodes, {"x": ("steps", "rows", 4)}, ["y"], **constants), tmp_path)
+
+
+INDICES = {
+    "below 0 from the end, as in Keras 3": [
+        node("Less", "i none", "l"),
+        node("Add", "i all", "a"),
+        node("Where", "l a i", "j"),
+    ],
+    "from 1": [node("Sub", "i one", "j")],
+    "behind those of another": [node("Add", "i three", "j")],
+    "at most": [node("Min", "i three", "j")],
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_rows_that_the_graph_computes(name, tmp_path):
+    table = numbers(9, 4)
+    constants = {"none": INTS(0), "all": INTS(9), "one": INTS(1), "three": INTS(3), "table": table}
+    nodes = [*INDICES[name], node("Gather", "table j")]
+    used = {one for each in nodes for one in each.input}
+    constants = {key: array for key, array in constants.items() if key in used}
+    found = model(nodes, {"i": (np.int64, ("steps", "rows"))}, ["y"], **constants)
+    net, i = loaded(found, tmp_path), np.random.default_rng(0).integers(0, 6, (7, 2))
+    close(net(i), run(found, i)[0], 0)
+    with pytest.raises(IndexError, match="out of range, expected 0"):
+        net(i + (13 if name == "at most" else 9))
+
+
+def test_rows_of_a_count_are_refused(tmp_path):
+    nodes = [node("ReduceSum", "i", "s", axes=[0]), node("Sub", "i s", "j"), node("Gather", "table j")]
+    found = model(nodes, {"i": (np.int64, ("steps", "rows"))}, ["y"], 12, table=numbers(9, 4))
+    with pytest.raises(tr.LoadError, match="reads indices that the net computes"):
+        loaded(found, tmp_path)
 
 
 def test_a_sum_with_its_own_transpose_is_refused(tmp_path):

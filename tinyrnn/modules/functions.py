@@ -953,8 +953,7 @@ def joined(call: Made) -> Any:
     like = next((one for one in given if isinstance(one, Symbol)), None)
     given = [one_row(one, like, None if call.op.name == "stack" else dim) for one in given]
     ready = [
-        Known(settled(one, one.worlds[0].ndim)) if isinstance(one, Known) else call._replace(args=[one]).x
-        for one in given
+        Known(settled(one, ())) if isinstance(one, Known) else call._replace(args=[one]).x for one in given
     ]
     if call.op.name == "stack":
         ready = [

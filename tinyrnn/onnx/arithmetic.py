@@ -11,6 +11,7 @@ from tinyrnn import activations, ops
 from tinyrnn.frames import Reshape
 from tinyrnn.importing import Unfit, weighted
 from tinyrnn.onnx.attention import Scores, of_choice, of_scores
+from tinyrnn.onnx.evaluation import NEUTRAL
 from tinyrnn.onnx.folding import CASTS, check_dropout
 from tinyrnn.onnx.nodes import Call, Unfinished
 from tinyrnn.onnx.pairs import Pairs, of_pairs, paired
@@ -58,21 +59,12 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, 
     given = with_steps(call, given)
     rank = max(one.rank if isinstance(one, Symbol) else one.worlds[0].ndim for one in given)
     symbols = [one for one in given if isinstance(one, Symbol)]
-    padded: list[list[Axis]] = []
-    arrays: dict[int, Array] = {}
-    for i, one in enumerate(given):
-        if isinstance(one, Symbol):
-            padded.append(one.widened(rank))
-        else:
-            padded.append([()] * rank)
-            arrays[i] = settled(one, rank)
+    padded = [one.widened(rank) if isinstance(one, Symbol) else [()] * rank for one in given]
     axes = tuple(met([one[place] for one in padded]) for place in range(rank))
+    arrays = {i: settled(one, axes) for i, one in enumerate(given) if isinstance(one, Known)}
     sizes = [[frame_size(axis) for axis in one] for one in padded]
     for i, array in arrays.items():
         sizes[i] = list(array.shape)
-        for place, size in enumerate(array.shape):
-            if size > 1 and not is_frame(axes[place]):
-                raise Unfit("a constant differs along time or the batch, expected one that does not")
     wide = [max(one[place] for one in sizes) for place in range(rank)]
     axes = tuple(
         part(size) if size > 1 and sizes_of(axis) == (1, 1) else axis
@@ -97,18 +89,17 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Value], tuple[Axis, 
     return values, axes, ways == {True}
 
 
-def settled(known: Known, rank: int) -> Array:
-    """A constant with this many axes; those that vary in size have one number, if all are equal."""
-    first, second = known.worlds
-    if known.varies:
-        for axis in range(first.ndim):
-            if first.shape[axis] != second.shape[axis]:
-                heads = [np.take(one, [0], axis) for one in (first, second)]
-                if any(np.any(one != head) for one, head in zip((first, second), heads, strict=True)):
-                    raise Unfit("a constant differs along time or the batch, expected one that does not")
-                first, second = heads
-        first = Known(first, second).array("a constant")
-    return np.asarray(first, np.float32).reshape((1,) * (rank - first.ndim) + first.shape)
+def settled(known: Known, axes: Sequence[Axis]) -> Array:
+    """A constant with as many axes; along time and the batch it has one number, if all are equal."""
+    worlds = [one.reshape((1,) * (len(axes) - one.ndim) + one.shape) for one in known.worlds]
+    for place in range(worlds[0].ndim):
+        first, second = (one.shape[place] for one in worlds)
+        if first != second or (first > 1 and place < len(axes) and not is_frame(axes[place])):
+            heads = [one.take([0], place) for one in worlds]
+            if any(np.any(one != head) for one, head in zip(worlds, heads, strict=True)):
+                raise Unfit("a constant differs along time or the batch, expected one that does not")
+            worlds = heads
+    return np.asarray(Known(*worlds).array("a constant"), np.float32)
 
 
 def operands(call: Call, *kinds: type[Symbol]) -> list[Symbol | Known]:
@@ -144,18 +135,22 @@ def of_several(
 
 
 def _pair(call: Call, a: Any, b: Any, layer: Callable[[], Any], short: Any) -> Symbol:
+    op = call.node.op
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Scores):
-            return of_scores(call.node.op, a, b)
+            return of_scores(op, a, b)
         if isinstance(one, Pairs):
-            return of_pairs(call.node.op, one, other)
-    if pairs := paired(call.node.op, a, b):
+            return of_pairs(op, one, other)
+    if pairs := paired(op, a, b):
         return pairs
     if short is not None:
         for one, other, swapped in ((a, b, False), (b, a, True)):
             number = scalar(other)
             if number is not None and isinstance(one, Symbol):
-                value = short(number, one.value) if swapped else short(one.value, number)
+                if number == NEUTRAL.get(op) and not (swapped and op in ("Sub", "Div")):
+                    value = one.value  # which may be indices
+                else:
+                    value = short(number, one.value) if swapped else short(one.value, number)
                 return Symbol(value, one.widened(other.worlds[0].ndim), one.reversed)
     values, axes, backwards = aligned(call, [a, b])
     return Symbol(applied(layer(), values), axes, backwards)
@@ -296,7 +291,7 @@ def selu(call: Call) -> Symbol:
 
 
 def prelu(call: Call) -> Symbol:
-    x, slopes = call.symbol(0), settled(call.known(1, "slope"), 0)
+    x, slopes = call.symbol(0), settled(call.known(1, "slope"), ())
     if slopes.size == 1:
         return x.mapped(weighted(activations.PReLU(), weight=slopes.reshape(1)))
     axis = x.rank - slopes.ndim + int(np.argmax(slopes.shape))

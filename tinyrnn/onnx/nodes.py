@@ -138,6 +138,10 @@ class Padded(Unfinished):
     steps = (0, 0)
 
     @property
+    def shape(self) -> Known:
+        return self.whole.shape
+
+    @property
     def whole(self) -> Symbol:
         """The value with its steps of zeros."""
         axis = next(i for i, one in enumerate(self.axes) if is_time(one))

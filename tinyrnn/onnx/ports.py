@@ -10,7 +10,7 @@ from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import Unfit
 from tinyrnn.onnx.learned import FEEDBACK, INPUT, START, STATE, Learned, origin_of
 from tinyrnn.onnx.model import Graph, Port
-from tinyrnn.onnx.nodes import Given, Unfinished
+from tinyrnn.onnx.nodes import Given, Padded, Unfinished
 from tinyrnn.onnx.states import States
 from tinyrnn.onnx.symbols import (
     BATCH,
@@ -163,6 +163,8 @@ class Ports:
                 given = self.states.written(given)
             if not isinstance(given, Symbol):
                 raise error(f"output {shown(name)} is constant, expected a value that the net computes")
+            if isinstance(given, Padded):
+                given = given.whole
             if isinstance(given, Unfinished):
                 raise error(f"output {shown(name)} is {given.what}")
             if given.reversed:

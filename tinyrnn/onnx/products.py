@@ -225,7 +225,7 @@ def gemm(call: Call) -> Symbol:
         return add(call._replace(inputs=[found, other], node=call.node._replace(op="Add")))
     if call.has(2):
         bias = np.float32(get("beta", 1.0)) * np.broadcast_to(
-            settled(call.known(2, "C"), 1), (1, len(weight))
+            settled(call.known(2, "C"), x.axes), (1, len(weight))
         )
         if bias.shape != (1, len(weight)):
             raise Unfit("C differs from row to row, expected a vector")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from tinyrnn import frames, ops
+from tinyrnn.graph import Graph as Net
 from tinyrnn.importing import CodedArray, Unfit, weighted
 from tinyrnn.layers import (
     Embedding,
 )
-from tinyrnn.onnx.arithmetic import aligned, operands
+from tinyrnn.onnx.arithmetic import aligned, operands, settled
 from tinyrnn.onnx.folding import FOLDS, axes_of, axis_of, bounds, sections, span, squeezed_axes
 from tinyrnn.onnx.nodes import Call, Padded, Step
 from tinyrnn.onnx.steps import MOST_STEPS, cropped, is_time, repeated, some_steps
@@ -42,8 +43,9 @@ from tinyrnn.onnx.symbols import (
     regrouped,
     sizes_of,
 )
+from tinyrnn.pooling import MaxPool2d
 from tinyrnn.temporal import LastStep
-from tinyrnn.values import Value, applied, read_by
+from tinyrnn.values import Input, Value, applied, reached
 from tinyrnn.weights.spec import Array, shown
 
 MOST_COPIES = 256  # of the numbers of a frame
@@ -277,6 +279,18 @@ def _turn(x: Symbol, axis: int) -> Symbol:
     return x.replaced(ops.concat([value for value, _ in parts], parts[0][1]), axis, size)
 
 
+def _every(x: Symbol, axis: int, places: range) -> Symbol:
+    """Every n-th number of an axis of the frame, from the other end where n is below 0."""
+    forward = places if places.step > 0 else places[::-1]
+    x = _cut(x, axis, forward[0], forward[-1] - forward[0] + 1)
+    if forward.step > 1:
+        before, behind = (math.prod(map(frame_size, one)) for one in (x.axes[:axis], x.axes[axis + 1 :]))
+        value = x.framed((before, frame_size(x.axes[axis]), behind))
+        pool = MaxPool2d(1, stride=(forward.step, 1))  # windows of one number
+        x = x.replaced(applied(pool, (value,)), axis, len(forward))
+    return x if forward is places else _turn(x, axis)
+
+
 def slices(call: Call) -> Any:
     x = call.symbol(0)
     one, other = bounds(call.fold(0)), bounds(call.fold(1))
@@ -301,12 +315,7 @@ def slices(call: Call) -> Any:
         x.frame_axis(axis)
         if spans[0] != spans[1] or not len(places):
             raise Unfit("takes a part that is empty, or depends on the number of steps or rows")
-        if places.step == 1:
-            x = _cut(x, axis, places.start, len(places))
-        elif whole:
-            x = _turn(x, axis)
-        else:
-            raise Unfit(f"takes every {places.step}th number of a frame, which no layer of tinyrnn does")
+        x = _every(x, axis, places)
     return x
 
 
@@ -398,9 +407,10 @@ def _embedding(call: Call, indices: Symbol | None = None) -> Symbol:
     if isinstance(x.value.layer, LastStep) and not x.value.frame:  # embed all steps first, then take the last
         found = _embedding(call, Symbol(x.value.reads[0], x.axes))
         return Symbol(x.value.layer(found.value), found.axes)
-    if x.value.layer is not None or len(x.value.frame) > 1:
-        _learn_rows(call, x, len(table))
-        raise Unfit("reads indices that the net computes, expected those of an input")
+    if x.value.layer is not None:
+        x, table = _by_input(x, table)
+    if len(x.value.frame) > 1:
+        raise Unfit("reads frames of indices, expected one at each step or for each sequence")
     if call.builder.learned is not None:
         rows, name = call.builder.learned.rows, str(x.value.label)
         if name in call.builder.compared and name not in rows:
@@ -409,12 +419,17 @@ def _embedding(call: Call, indices: Symbol | None = None) -> Symbol:
     return _rows_of(x, table)
 
 
-def _learn_rows(call: Call, x: Symbol, rows: int) -> None:
-    """Note how many rows an input has indices of, from which a net seems to compute others."""
-    used, builder = read_by([x.value]), call.builder
-    names = [name for name in builder.compared if id(builder.ports.inputs.get(name)) in used]
-    if len(names) == 1 and names[0] not in builder.learned.rows:
-        raise Retry(f"#{names[0]}", rows)
+def _by_input(x: Symbol, table: Matrix) -> tuple[Symbol, Matrix]:
+    """The input that indices are computed from, and the rows that each of its numbers means."""
+    inputs = [value for value in reached([x.value]).values() if isinstance(value, Input)]
+    if len(inputs) == 1 and not inputs[0].frame and math.prod(x.value.frame) == 1:
+        numbers = np.arange(2 * len(table))
+        net = Net({"x": inputs[0]}, {"y": x.value})
+        rows, alone = (np.asarray(net(one)).reshape(-1) for one in (numbers[:, None], numbers[None]))
+        rows = rows[: np.argmin([*(rows == np.round(rows)) & (abs(rows + 0.5) < len(table)), False])]
+        if len(rows) and np.array_equal(rows, alone[: len(rows)]):  # a number by itself, not by those before
+            return Symbol(inputs[0], x.axes, x.reversed), table[rows.astype(int)]
+    raise Unfit("reads indices that the net computes, expected those of an input")
 
 
 def compared(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
@@ -487,21 +502,25 @@ def split(call: Call) -> list[Symbol | None]:
 
 
 def concat(call: Call) -> Symbol:
-    given = operands(call)
-    if len(given) == 1:
-        return call.symbol(0)
+    given = [one for one in operands(call) if isinstance(one, Symbol) or one.worlds[0].size]
     symbols = [one for one in given if isinstance(one, Symbol)]
+    if len(given) == 1:
+        return symbols[0]
     rank = symbols[0].rank
     axis = axis_of(call.attributes.get("axis", 1), rank)
     if any(one.rank != rank for one in symbols):
         raise Unfit("reads values of different ranks")
+    for x in symbols:
+        claim_time(x, axis)
+        if is_time(x.axes[axis]):
+            return _between(given, x, axis)
     others = tuple(met([one.axes[i] for one in symbols]) for i in range(rank) if i != axis)
     behind = math.prod(map(frame_size, others[axis:]))
     before = math.prod(map(frame_size, others[:axis]))
     values, total = [], 0
     for one in given:
         if isinstance(one, Known):
-            array = one.array("a constant")
+            array = settled(one, [*others[:axis], (), *others[axis:]])
             size = array.shape[axis]
             shape = (before, size, behind)
             value = constant(np.ascontiguousarray(array).reshape(shape), symbols[0].value)
@@ -519,6 +538,25 @@ def concat(call: Call) -> Symbol:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
     axes = [*others[:axis], part(total), *others[axis:]]
     return Symbol(together(values, -2 if behind > 1 else -1), axes, ways == {True})
+
+
+def _between(given: Sequence[Symbol | Known], x: Symbol, axis: int) -> Padded:
+    """A sequence between constant steps, which are zeros."""
+    place = given.index(x)
+    others = [one for one in given if isinstance(one, Known) and not any(map(np.any, one.worlds))]
+    counts = [{array.shape[axis] for array in one.worlds} for one in others]
+    if len(others) < len(given) - 1 or any(len(one) > 1 for one in counts):
+        raise Unfit("joins steps, expected those of one sequence and zeros")
+    before, behind = (sum(map(sum, part)) for part in (counts[:place], counts[place:]))
+    return _padded(x, before, behind)
+
+
+def _padded(x: Symbol, before: int, behind: int) -> Padded:
+    """A sequence with so many steps of zeros around it."""
+    found = Padded(x.value, x.axes, x.reversed)
+    found.steps = (behind, before) if x.reversed else (before, behind)
+    found.ahead = x.ahead
+    return found
 
 
 def pad(call: Call) -> Symbol:
@@ -546,14 +584,10 @@ def pad(call: Call) -> Symbol:
         if has(x.axes[axis], TIME):
             if mode != "constant" or fill or min(before, behind) < 0 or len(x.axes[axis]) > 1:
                 raise Unfit("pads the steps with other numbers than zeros, which no layer of tinyrnn does")
-            steps = (behind, before) if x.reversed else (before, behind)
+            steps = (before, behind)
             continue
         size = x.frame_axis(axis) + before + behind
         value, dim = x.along(axis)
         sides = (before, behind) if dim == -1 else (0, 0, before, behind)
         x = x.replaced(frames.pad(value, sides, modes[mode], fill), axis, size)
-    if steps == (0, 0):
-        return x
-    padded = Padded(x.value, x.axes, x.reversed)
-    padded.steps = steps
-    return padded
+    return x if steps == (0, 0) else _padded(x, *steps)

@@ -223,7 +223,7 @@ class States:
         Retry
             If an input that a state begins with comes back as no output.
         """
-        left = dict(results)
+        left, missing = dict(results), {}
         for name, ids in self.of_input.items():
             flat = ids.reshape(-1)
             if not any(int(one) % Places.ROW in self.fed for one in flat):
@@ -239,7 +239,15 @@ class States:
                     del left[output]
                     break
             else:
-                raise Retry(name, START)
+                missing[name] = {int(one) for one in fed}
+        for output, given in list(left.items()):  # several side by side in one
+            numbers = {int(one) for one in given.row.flat} if isinstance(given, Places) else set()
+            inside = [name for name, fed in missing.items() if fed <= numbers]
+            if len(inside) > 1 and numbers == set().union(*(missing[name] for name in inside)):
+                del left[output]
+                missing = {name: fed for name, fed in missing.items() if name not in inside}
+        for name in missing:
+            raise Retry(name, START)
         return left
 
 

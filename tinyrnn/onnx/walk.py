@@ -141,10 +141,12 @@ class Builder:
         return self.masks[key]
 
     def seen(self, given: Any) -> None:
-        """Note the axis of time of a value."""
+        """Note the axis of time of a value; one of indices is no layer's to repeat or to count."""
         if isinstance(given, Symbol) and given.value.time is not None:
             for axis in filter(is_time, given.axes):
-                self.timed.setdefault(axis[0].sizes, (axis[0], given.value))
+                sizes = axis[0].sizes
+                if sizes not in self.timed or not self.timed[sizes][1].frame:
+                    self.timed[sizes] = axis[0], given.value
 
     # ---- nodes ---------------------------------------------------------------------------------------------
 
