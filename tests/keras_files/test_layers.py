@@ -102,6 +102,11 @@ CASES = {
     "Softmax steps": lambda: over_time(L.Dense(2), L.Softmax(axis=1)),
     "Dense": lambda: over_time(L.Dense(4, use_bias=False), L.Dense(3, activation="relu")),
     "Dense frames": lambda: in_frames(L.Dense(4), L.Dense(3)),
+    "EinsumDense": lambda: over_time(
+        L.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="d", activation="gelu"),
+        L.EinsumDense("...yz,yzx->...x", 4, bias_axes="x"),
+        L.EinsumDense("abx,xy->aby", (None, 3)),
+    ),
     "Embedding": lambda: words(L.Embedding(11, 4), L.LSTM(3)),
     "Embedding mask": lambda: words(
         L.Embedding(11, 4, mask_zero=True), L.Bidirectional(L.GRU(3)), L.Dense(2)
@@ -358,6 +363,20 @@ CASES = {
     ),
     "operation functions": lambda: graph(
         lambda x: keras.ops.tanh(keras.ops.exp(-x)) + keras.ops.sigmoid(keras.ops.relu(abs(x))), [(F,)]
+    ),
+    "operation activations": lambda: graph(
+        lambda x: [
+            keras.ops.softplus(9 * x),
+            keras.ops.gelu(x) + keras.ops.gelu(x, approximate=False),
+        ],
+        [(F,)],
+    ),
+    "operation comparisons": lambda: graph(
+        lambda x: [
+            keras.ops.where(x > 0, x, 0.1 * x) + keras.ops.where(x <= 0.3, 1.0, x),
+            x * (x >= 0.2) - x * (x < -0.5) * keras.ops.not_equal(x, 2) + x * keras.ops.equal(x, x),
+        ],
+        [(F,)],
     ),
     "operation roots": lambda: graph(
         lambda x: keras.ops.log(keras.ops.sqrt(keras.ops.maximum(keras.ops.minimum(x, 2.0), 0.1))), [(F,)]

@@ -85,7 +85,8 @@ def test_a_pickle_of_arrays_is_no_pytorch(tmp_path, name, protocol):
         ("w.tflite", b"\x1c\0\0\0TFL3", "the suffix .tflite says TensorFlow Lite"),
         ("saved_model.pb", b"\x08\x01", "TensorFlow: save the model there with model.save"),
         ("w.onnx", b"<!DOCTYPE html>", "looks like HTML"),
-        ("w.zip", wf.zipped(wf.Member("a.txt", b"x")), "a zip archive that neither PyTorch nor NumPy wrote"),
+        ("w.zip", wf.zipped(wf.Member("a.txt", b"x")), "neither PyTorch nor NumPy wrote: unpack it first"),
+        ("w.mpk", b"\x82\xa8metadata", "the suffix .mpk says MessagePack of Flax or Burn: save .safetensors"),
     ],
 )
 def test_messages_about_other_formats(tmp_path, name, content, words):

@@ -125,6 +125,8 @@ def test_a_module_of_an_unknown_class(load):
     names = ["w", "rnn.weight", "again.weight"]
     assert list(load(wf.pt(net, DATA))) == names
     assert list(load(wf.pt({"net": net, "loss": whole_module({})}, DATA))) == names
+    learner = Ops(b"cfastai.learner\nLearner\n)\x81" + value({"opt": 3, "model": net}) + b"b")
+    assert list(load(wf.pt(learner, DATA))) == list(load(wf.pt(learner, DATA), "model")) == names
     assert list(load(wf.pt({"epoch": 3, "generator": net}, DATA), key="generator")) == names
 
 

@@ -7,6 +7,7 @@ and `TimeDistributed`, are in `build`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,6 @@ from tinyrnn.keras.windows import (
     depthwise,
     global_pool,
     pool,
-    separable,
     transposed_conv,
     up_sampling,
     zero_padding,
@@ -68,6 +68,20 @@ def dense(call: Call) -> Seen:
     kernel = call.array("kernel", (x.shape[-1], units))
     bias = call.array("bias", (units,)) if call.get("use_bias", True) else None
     return call.activated(call.dense(x, kernel, bias))
+
+
+def einsum_dense(call: Call) -> Seen:
+    """EinsumDense: a matrix times the last axes of a frame."""
+    x, text = call.x, str(call.get("equation"))
+    found = re.fullmatch(r"(.*?)(\w+),\2(\w+)->\1\3", text)
+    count, news = (len(found[2]), len(found[3])) if found else (9, 0)
+    if found is None or count > len(x.shape) or found[1] not in ("...", text[: x.rank - count]):
+        raise Unfit(f"equation is {shown(text, 60)}, expected a kernel of the last axes: abx,xy->aby")
+    frame = x.shape[:-count]
+    kernel = call.array("kernel", (*x.shape[-count:], *[None] * news))
+    bias = np.broadcast_to(call.array("bias"), kernel.shape[count:]) if call.get("bias_axes") else None
+    y = call.dense(x.new(reframed(x.last(), (*frame, math.prod(x.shape[-count:])))), kernel, bias)
+    return call.activated(y.new(reframed(y.value, (*frame, *kernel.shape[count:]))))
 
 
 def embedding(call: Call) -> Seen:
@@ -508,8 +522,8 @@ def heads(call: Call) -> Seen:
 
     def projected(x: Seen, name: str, width: int) -> Value:
         kernel = call.array("kernel", (x.shape[-1], count, width), f"{name}/")
-        bias = call.array("bias", (count, width), f"{name}/").reshape(-1) if with_bias else None
-        return call.dense(x, kernel.reshape(x.shape[-1], -1), bias, name).value
+        bias = call.array("bias", (count, width), f"{name}/") if with_bias else None
+        return call.dense(x, kernel, bias, name).value
 
     q, k = projected(query, "query_dense", size), projected(key, "key_dense", size)
     v = projected(value, "value_dense", values)
@@ -517,19 +531,19 @@ def heads(call: Call) -> Seen:
     y = query.new(DotProductAttention(count * size, count, None, causal)(q, k, v), masked=query.masked)
     kernel = call.array("kernel", (count, values, query.shape[-1]), "output_dense/")
     bias = call.array("bias", (query.shape[-1],), "output_dense/") if with_bias else None
-    return call.dense(y, kernel.reshape(-1, query.shape[-1]), bias, "output_dense")
+    return call.dense(y, kernel, bias, "output_dense")
 
 
 # ---- operations of Keras 3 ------------------------------------------------------------------------------
 
 
-def arithmetic(kind: type[Any]) -> Callable[[Call], Seen]:
-    """An operation of two values, or of a value and a number."""
+def arithmetic(kind: type[Any], count: int = 2) -> Callable[[Call], Seen]:
+    """An operation of values and numbers."""
 
     def done(call: Call) -> Seen:
         given = [*call.args, *call.kwargs.values()]
-        if len(given) != 2 or not all(isinstance(one, (Seen, int, float)) for one in given):
-            raise Unfit("reads other things than two values, or a value and a number")
+        if len(given) != count or not all(isinstance(one, (Seen, int, float)) for one in given):
+            raise Unfit(f"reads other things than {count} values or numbers")
         xs = [one for one in given if isinstance(one, Seen)]
         same_time(xs)
         if len({one.rank for one in xs}) > 1:
@@ -569,6 +583,11 @@ def reduction(kind: Callable[..., Any], over_time: Callable[[], Any]) -> Callabl
         return x.alone(reframed(value, (1, *value.frame)) if keeps else value)
 
     return done
+
+
+def gelu(call: Call) -> Seen:
+    approximate = call.get("approximate", call.builder.major == 3)
+    return call.x.mapped(activations.GELU("tanh" if approximate else "none"))
 
 
 def flipped(call: Call) -> Seen:
@@ -698,6 +717,7 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "Dot": dot,
     "Dropout": same,
     "ELU": elu,
+    "EinsumDense": einsum_dense,
     "Embedding": embedding,
     "Flatten": flatten,
     "GRU": plain,
@@ -730,8 +750,8 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "RepeatVector": repeat,
     "Rescaling": rescaling,
     "Reshape": reshape,
-    "SeparableConv1D": separable,
-    "SeparableConv2D": separable,
+    "SeparableConv1D": depthwise,
+    "SeparableConv2D": depthwise,
     "SimpleRNN": plain,
     "SimpleRNNCell": one_step,
     "Softmax": softmax,
@@ -750,10 +770,16 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Add": arithmetic(ops.Add),
     "Clip": lambda call: call.x.mapped(activations.Clip(call.number("x_min"), call.number("x_max"))),
     "Divide": arithmetic(ops.Divide),
+    "Equal": arithmetic(ops.Equal),
     "Exp": of_each(activations.Exp),
     "ExpandDims": lambda call: expanded(call.x, call.get("axis")),
     "Flip": flipped,
     "GetItem": item,
+    "Gelu": gelu,
+    "Greater": arithmetic(ops.Greater),
+    "GreaterEqual": arithmetic(ops.GreaterEqual),
+    "Less": arithmetic(ops.Less),
+    "LessEqual": arithmetic(ops.LessEqual),
     "Log": of_each(activations.Log),
     "Max": reduction(frames.Amax, MaxOverTime),
     "Matmul": product,
@@ -762,6 +788,7 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Minimum": arithmetic(ops.Minimum),
     "Multiply": arithmetic(ops.Multiply),
     "Negative": of_each(activations.Neg),
+    "NotEqual": arithmetic(ops.NotEqual),
     "OneHot": one_hot,
     "Power": arithmetic(ops.Pow),
     "Relu": of_each(activations.ReLU),
@@ -769,6 +796,7 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Sigmoid": of_each(activations.Sigmoid),
     "Silu": of_each(activations.SiLU),
     "Softmax": softmax,
+    "Softplus": of_each(activations.Softplus),
     "Sqrt": of_each(activations.Sqrt),
     "Stack": stacked,
     "Square": lambda call: call.x.mapped(lambda x: x * x),
@@ -778,4 +806,5 @@ OPERATIONS: dict[str, Callable[[Call], Any]] = {
     "Tanh": of_each(activations.Tanh),
     "Transpose": permute,
     "TrueDivide": arithmetic(ops.Divide),
+    "Where": arithmetic(ops.Where, 3),
 }

@@ -24,17 +24,13 @@ from tinyrnn.temporal import FinalState, LastStep, Repeat
 from tinyrnn.values import Value, applied
 from tinyrnn.weights.spec import Array, shown
 
-# By class of Keras: the layer, the places in Keras of PyTorch's gates, and the names of the functions.
-CELLS: dict[str, tuple[type[Any], tuple[int, ...], dict[str, str]]] = {
-    "SimpleRNN": (RNN, (0,), {"activation": "nonlinearity"}),
-    "LSTM": (
-        LSTM,
-        (0, 1, 2, 3),
-        {"activation": "activation", "recurrent_activation": "recurrent_activation"},
-    ),
-    "GRU": (GRU, (1, 0, 2), {"activation": "activation", "recurrent_activation": "recurrent_activation"}),
+# By class of Keras: the layer, and the places in Keras of PyTorch's gates.
+CELLS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
+    "SimpleRNN": (RNN, (0,)),
+    "LSTM": (LSTM, (0, 1, 2, 3)),
+    "GRU": (GRU, (1, 0, 2)),
 }
-_DEFAULTS = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+_FUNCTIONS = {"activation": "tanh", "recurrent_activation": "sigmoid", "nonlinearity": "tanh"}
 
 
 class Cell(NamedTuple):
@@ -54,8 +50,7 @@ class Cell(NamedTuple):
     @property
     def key(self) -> Any:
         """Directions of one layer have the same."""
-        functions = ("activation", "recurrent_activation", "nonlinearity")
-        rest = tuple(sorted((k, v) for k, v in self.options.items() if k not in functions))
+        rest = tuple(sorted((k, v) for k, v in self.options.items() if k not in _FUNCTIONS))
         return self.kind, self.units, self.inputs, rest, tuple(self.tensors)
 
 
@@ -69,7 +64,7 @@ def cell_of(call: Call, entry: Entry, place: str, inputs: int) -> Cell:
             f"has a cell of type {shown(entry.kind)}, expected SimpleRNNCell, LSTMCell or GRUCell: give a "
             f"layer in place of all, load(path, custom={{{shown(call.entry.name)!r}: ...}})"
         )
-    kind, order, functions = CELLS[name]
+    kind, order = CELLS[name]
     count = len(order)
     inner = Call(entry, [], [], {}, call.builder, call.path)
     units = inner.whole("units")
@@ -77,27 +72,16 @@ def cell_of(call: Call, entry: Entry, place: str, inputs: int) -> Cell:
     kernel = inner.array("kernel", (inputs, count * units), place)
     recurrent = inner.array("recurrent_kernel", (units, count * units), place)
     options: dict[str, Any] = {"bias": with_bias}
-    for theirs, ours in functions.items():
-        given = None if is_cudnn else entry.get(theirs, _DEFAULTS[theirs])
-        options[ours] = gate_of(
-            given if given is not None or not is_cudnn else _DEFAULTS[theirs], call.builder.major
-        )
+    for ours in ("nonlinearity",) if kind is RNN else ("activation", "recurrent_activation"):
+        theirs, default = "activation" if kind is RNN else ours, _FUNCTIONS[ours]
+        options[ours] = gate_of(default if is_cudnn else entry.get(theirs, default), call.builder.major)
 
     def gates(array: Array) -> Array:
-        """The gates' rows in PyTorch's order, of (..., gates * units)."""
-        parts = np.split(array, count, -1)
-        return np.concatenate([parts[i].T for i in order])
+        """The gates' rows in PyTorch's order, of (..., gates * units); cuDNN's matrices have them as rows."""
+        parts, has_rows = np.split(array, count, -1), is_cudnn and array.ndim > 1
+        return np.concatenate([parts[i].reshape(units, -1) if has_rows else parts[i].T for i in order])
 
-    tensors: dict[str, Array] = {}
-    if is_cudnn:
-        parts = np.split(kernel, count, -1)
-        tensors["weight_ih"] = np.concatenate(
-            [np.ascontiguousarray(parts[i]).reshape(units, -1) for i in order]
-        )
-        parts = np.split(recurrent, count, -1)
-        tensors["weight_hh"] = np.concatenate([parts[i] for i in order])
-    else:
-        tensors["weight_ih"], tensors["weight_hh"] = gates(kernel), gates(recurrent)
+    tensors = {"weight_ih": gates(kernel), "weight_hh": gates(recurrent)}
     reset_after = is_cudnn
     if with_bias:
         bias = inner.array("bias", None, place)
@@ -195,11 +179,9 @@ def run_both(call: Call, value: Value, one: Way, other: Way, mask: Value | None)
         return forward, run_one(call, other.cells, value, other.starts, True, mask)
 
     def make() -> Any:
-        options = {name: (a.options[name], b.options[name]) for name in a.options if "activation" in name}
-        if "nonlinearity" in a.options:
-            options["nonlinearity"] = (a.options["nonlinearity"], b.options["nonlinearity"])
-        same = {name: both[0] for name, both in options.items() if both[0] == both[1]}
-        layer = a.kind(a.inputs, a.units, bidirectional=True, **{**a.options, **options, **same})
+        pairs = {name: (one, b.options[name]) for name, one in a.options.items()}
+        options = {name: pair if pair[0] != pair[1] else pair[0] for name, pair in pairs.items()}
+        layer = a.kind(a.inputs, a.units, bidirectional=True, **options)
         tensors = {f"{name}_l0": array for name, array in a.tensors.items()}
         tensors |= {f"{name}_l0_reverse": array for name, array in b.tensors.items()}
         return weighted(layer, **tensors)

@@ -318,12 +318,10 @@ class Call:
         return found
 
     def dense(self, x: Seen, kernel: Array, bias: Array | None, key: str = "") -> Seen:
-        """A matrix (inputs, outputs) times the numbers along the last axis."""
-        inputs, outputs = kernel.shape
-        if x.shape[-1:] != (inputs,):
-            raise Unfit(f"kernel has shape {kernel.shape}, but reads frames of shape {x.shape}")
-        tensors = {"weight": kernel.T} if bias is None else {"weight": kernel.T, "bias": bias}
-        layer = lambda: weighted(Linear(inputs, outputs, bias=bias is not None), **tensors)  # noqa: E731
+        """A matrix (inputs, outputs) times the numbers along the last axis; it may come as more axes."""
+        matrix = kernel.reshape(x.shape[-1], -1)
+        tensors = {"weight": matrix.T} if bias is None else {"weight": matrix.T, "bias": bias.reshape(-1)}
+        layer = lambda: weighted(Linear(*matrix.shape, bias=bias is not None), **tensors)  # noqa: E731
         return x.new(self.put(key, layer, x.last()))
 
 

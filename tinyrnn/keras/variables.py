@@ -83,6 +83,7 @@ TENSORS: dict[str, Callable[[Entry], tuple[str, ...]]] = {
     "Dense": _kernel,
     "DepthwiseConv1D": _kernel,
     "DepthwiseConv2D": _kernel,
+    "EinsumDense": lambda entry: ("kernel", *(("bias",) if entry.get("bias_axes") else ())),
     "Embedding": lambda entry: ("embeddings",),
     "GRUCell": _cell,
     "GroupNormalization": _scaled,

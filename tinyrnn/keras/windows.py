@@ -174,30 +174,19 @@ def conv(call: Call) -> Seen:
 
 
 def depthwise(call: Call) -> Seen:
-    """DepthwiseConv1D and DepthwiseConv2D: each channel by itself."""
-    x = call.padded
-    count = 2 if "2D" in call.entry.kind else 1
-    multiplier = call.whole("depth_multiplier", 1)
-    kernel = call.array("kernel", (*sizes_of(call, "kernel_size", count), x.shape[-1], multiplier))
-    bias = call.array("bias", (x.shape[-1] * multiplier,)) if call.get("use_bias", True) else None
-    return call.activated(convolved(call, x, spread(kernel), bias, x.shape[-1]))
-
-
-def spread(kernel: Array) -> Array:
-    """A kernel (taps, ..., channels, multiplier) as one in groups of a channel."""
-    return kernel.reshape(*kernel.shape[:-2], 1, -1)
-
-
-def separable(call: Call) -> Seen:
-    """SeparableConv1D and SeparableConv2D: each channel by itself, then all of them at each place."""
-    x = call.padded
-    count = 2 if "2D" in call.entry.kind else 1
-    multiplier = call.whole("depth_multiplier", 1)
-    kernel = call.array("depthwise_kernel", (*sizes_of(call, "kernel_size", count), x.shape[-1], multiplier))
-    point = call.array("pointwise_kernel", (*(1,) * count, x.shape[-1] * multiplier, call.whole("filters")))
-    bias = call.array("bias", point.shape[-1:]) if call.get("use_bias", True) else None
-    y = convolved(call, x, spread(kernel), None, x.shape[-1], "depthwise")
-    return call.activated(call.dense(y, point.reshape(point.shape[-2:]), bias, "pointwise"))
+    """DepthwiseConv and SeparableConv: each channel by itself, then perhaps all of them at each place."""
+    x, splits = call.padded, call.entry.kind.startswith("Separable")
+    count, channels = 2 if "2D" in call.entry.kind else 1, x.shape[-1]
+    sizes = (*sizes_of(call, "kernel_size", count), channels, call.whole("depth_multiplier", 1))
+    kernel = call.array("depthwise_kernel" if splits else "kernel", sizes)
+    kernel = kernel.reshape(*sizes[:-2], 1, -1)
+    outputs = call.whole("filters") if splits else kernel.shape[-1]
+    bias = call.array("bias", (outputs,)) if call.get("use_bias", True) else None
+    if not splits:
+        return call.activated(convolved(call, x, kernel, bias, channels))
+    point = call.array("pointwise_kernel", (*(1,) * count, kernel.shape[-1], outputs))
+    y = convolved(call, x, kernel, None, channels, "depthwise")
+    return call.activated(call.dense(y, point, bias, "pointwise"))
 
 
 def pool(call: Call) -> Seen:

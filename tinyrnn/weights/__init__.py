@@ -64,6 +64,7 @@ _FOREIGN_SUFFIXES = {
     ".tflite": "TensorFlow Lite: load the Keras or PyTorch model that it was made from",
     ".pb": "TensorFlow: save the model there with model.save('model.keras')",
     ".mlmodel": "Core ML: read the model that it was made from",
+    **dict.fromkeys((".msgpack", ".mpk"), "MessagePack of Flax or Burn: save .safetensors there"),
     ".ort": "ONNX Runtime's own: read the .onnx that it was made from",
 }
 
@@ -271,7 +272,7 @@ def _source_of(reader: Reader) -> Source:
     elif suffix in _FOREIGN_SUFFIXES:
         looks = f"the suffix {suffix} says {_FOREIGN_SUFFIXES[suffix]}"
     elif head.startswith(b"PK"):
-        looks = "the content looks like a zip archive that neither PyTorch nor NumPy wrote"
+        looks = "the content looks like a zip archive that neither PyTorch nor NumPy wrote: unpack it first"
     else:
         looks = f"the content is unknown (it begins with {head[:8].hex(' ')})"
     says = f"the suffix {suffix} says {said.name}, but " if said is not None else ""

@@ -86,7 +86,8 @@ def read(reader: Reader, key: str | None) -> Contents:
             f"{min(MAX_HEADER, reader.size - 8)}: the file is incomplete, or not safetensors"
         )
     header = parse(reader, reader.read(8, length, "the header"))
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata  # null, as MLX writes it
     if len(header) > MAX_TENSORS:
         raise reader.error(f"got {len(header)} tensors, expected at most {MAX_TENSORS}")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
