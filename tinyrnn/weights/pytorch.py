@@ -62,6 +62,8 @@ SCALARS = {
 
 _JSON = "serialized_exported_program.json"
 
+_CONSTANTS = "CONSTANTS."  # which a module's code calls its constants
+
 MAX_PICKLES = 1000  # of a package
 MAX_CODE = 1 << 20  # bytes of TorchScript
 
@@ -112,16 +114,17 @@ def read(reader: Reader, key: str | None) -> Contents:
     if archive.scripted and not key:
         other = _Folder(archive, "constants")
         constants = other.thing if type(other.thing) is tuple else ()
-        named = list(_constants(constants))
-        tensors += _tensors(reader, other, named)
+        tensors += _tensors(reader, other, list(_named(constants)))
         if type(folder.thing) is Object:
             names = {id(view): name for name, view in views[::-1]}
-            own = {id(view) for _, view in named}
             inputs = archive.pickle("traced_inputs.pkl") if archive.traced else None
             example = inputs.get("forward") if isinstance(inputs, dict) else None
             net = Scripted(
                 *(folder.thing, constants, names),
-                lambda name, view: (other if id(view) in own else folder).tensors(name, view),
+                # Those of constants have no names in the module; they may lie in lists.
+                lambda name, view: (
+                    other if name.startswith(_CONSTANTS) and id(view) not in names else folder
+                ).tensors(name, view),
                 *(example, archive.code, archive.places),
             )
     return Contents(tensors, {}, net=net, unread=parts.left(), folds=True)
@@ -133,13 +136,13 @@ def _tensors(reader: Reader, storages: Storages, views: list[tuple[str, View]]) 
     return [tensor for name, view in views for tensor in storages.tensors(name, view)]
 
 
-def _constants(constants: tuple[Any, ...]) -> Iterator[tuple[str, View]]:
+def _named(constants: tuple[Any, ...]) -> Iterator[tuple[str, View]]:
     """The tensors of constants by the names that the code has; those of packed weights with numbers."""
     for i, one in enumerate(constants):
         if type(one) is View:
-            yield f"CONSTANTS.c{i}", one
+            yield f"{_CONSTANTS}c{i}", one
         elif is_packed(one):
-            yield from ((f"CONSTANTS.c{i}.{j}", view) for j, view in enumerate(tensors_of(one) or ()))
+            yield from ((f"{_CONSTANTS}c{i}.{j}", view) for j, view in enumerate(tensors_of(one) or ()))
 
 
 class Exported(NamedTuple):
