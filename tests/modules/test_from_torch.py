@@ -903,3 +903,28 @@ def test_the_module_keeps_its_threads_and_mode():
     module = models.LastStep().train()
     tr.from_torch(module, floats(3, 14, 6))
     assert torch.get_num_threads() == threads and module.training and module.lstm.training
+
+
+class Comparing(nn.Module):
+    """Compares a size with a number far from those of the example."""
+
+    def __init__(self, test):
+        super().__init__()
+        self.gru, self.test, self.number = nn.GRU(3, 4, batch_first=True), test, 8
+
+    def forward(self, x):
+        y = self.gru(x)[0]
+        return y * 2 if self.test(self, x) else y
+
+
+@pytest.mark.parametrize(
+    ("test", "shape"),
+    [
+        (lambda self, x: x.shape[1] > 100, "(3, 101, 3)"),
+        (lambda self, x: x.size(1) == self.number, "(3, 8, 3)"),
+        (lambda self, x: x.shape[0] > 8, "(9, 7, 3)"),
+    ],
+)
+def test_both_sides_of_a_number_that_sizes_are_compared_with(test, shape):
+    with pytest.raises(tr.LoadError, match=rf"{__name__}.py:\d+: on inputs of shapes .{re.escape(shape)}"):
+        tr.from_torch(perturbed(Comparing(test)), floats(3, 7, 3))

@@ -25,6 +25,8 @@ AUTO = torch.export.Dim.AUTO
 # of frames that are written in place.
 LEFT_OUT = {"encoder and decoder", "packed", "unpacked", "packed, time first"} | {"mean within", "gathered"}
 LEFT_OUT |= {"padding mask", "lengths as a list", "lengths of NumPy", "filled"}
+# Repeats what it read as often as there were steps: they may be another number.
+LEFT_OUT |= {"repeated"}
 # PyTorch takes long to export them.
 LEFT_OUT |= {f"decoder, {one}" for one in ("side by side", "by factors", "dot", "dot by sums", "general")}
 
@@ -248,17 +250,73 @@ def test_lengths_need_a_proof():
     refused(perturbed(kind()), make(3, 14), "lengths", "from_torch")
 
 
-@pytest.mark.parametrize("held", ["div", "select", "slice"])
-def test_a_number_of_steps_that_the_program_holds_is_refused(held):
-    class Holding(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gru = nn.GRU(4, 6, batch_first=True)
+class Classifier(nn.Module):
+    """A GRU, and what becomes of its output."""
 
-        def forward(self, x):
-            y, steps = self.gru(x)[0], x.size(1)
-            if held == "slice":
-                return y[:, 2:steps]
-            return y.sum(1) / steps if held == "div" else y[:, steps - 1]
+    def __init__(self, forward):
+        super().__init__()
+        self.own, self.gru, self.table = (
+            forward,
+            nn.GRU(4, 6, batch_first=True),
+            nn.Parameter(torch.ones(50, 6)),
+        )
 
-    refused(Holding(), (torch.zeros(3, 7, 4),), f"{held} holds 7", "test_programs.py:")
+    def forward(self, x):
+        return self.own(self, self.gru(x)[0])
+
+
+HOLDING = {
+    "div": lambda self, y: y.sum(1) / y.size(1),
+    "sqrt": lambda self, y: y.sum(1) / y.size(1) ** 0.5,
+    "select": lambda self, y: y[:, y.size(1) - 1],
+    "slice": lambda self, y: y[:, 2 : y.size(1)],
+    "reshape": lambda self, y: y.reshape(-1, 7, 3),
+    "expand": lambda self, y: torch.tanh(y[:, -1:].expand(-1, y.size(1), -1)),
+    "avg_pool1d": lambda self, y: nn.functional.avg_pool1d(y.mT, y.size(1)),
+    "flip": lambda self, y: (y * torch.arange(y.size(1)).flip(0)[:, None]).sum(1),
+    "last rows": lambda self, y: y + self.table[-y.size(1) :],
+}
+
+
+@pytest.mark.parametrize("held", HOLDING)
+def test_a_number_that_may_be_the_steps_is_that_number(held):
+    """PyTorch made the 7 steps constant; a net of 7 steps, or none."""
+    module, x = perturbed(Classifier(HOLDING[held])), floats(5, 7, 4)
+    try:
+        with pytest.warns(UserWarning, match="test_programs.py:.* holds 7, the steps"):
+            net = tr.load(file_of(exported(module, [x]))).eval()
+    except tr.LoadError as error:
+        assert "holds 7" in str(error)
+        return
+    with torch.no_grad():
+        np.testing.assert_allclose(np.reshape(net(x.numpy()), module(x).shape), module(x), atol=2e-6)
+    for steps in (6, 14):
+        with pytest.raises(tr.ShapeError):
+            net(floats(5, steps, 4).numpy())
+
+
+def test_sizes_that_are_numbers_for_certain_are_the_steps():
+    """Without them the program fails at other lengths."""
+
+    def forward(self, y):
+        whole = y.reshape(-1, 6).reshape(y.shape[0], y.shape[1], 6) + self.table[: y.shape[1]]
+        return torch.cat([whole, y[:, -1:].expand(-1, y.shape[1], -1)], 2)
+
+    module, x = perturbed(Classifier(forward)), floats(2, 6, 4)
+    net = tr.load(file_of(exported(module, [floats(5, 7, 4)]))).eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(net(x.numpy()), module(x), atol=2e-6)
+
+
+def test_a_warning_names_the_sizes_that_pytorch_made_constant(recwarn):
+    module = perturbed(Classifier(lambda self, y: y[:, -1]))
+    file = file_of(exported(module, [floats(5, 7, 4)]))
+    with pytest.warns(UserWarning, match=r"where x.shape\[0\] == 5, x.shape\[1\] == 7 alone"):
+        tr.load(file)
+    module.own = lambda self, y: y * 2 if y.shape[0] > 8 else y
+    bounded = file_of(exported(module, [floats(5, 7, 4)], ({0: AUTO, 1: AUTO},)))
+    with pytest.warns(UserWarning, match=r"where x.shape\[1\] == 7, x.shape\[0\] <= 8 alone"):
+        tr.load(bounded)
+    recwarn.clear()
+    net = tr.load(file, axes="BTF")
+    assert net(floats(1, 11, 4).numpy()).shape == (1, 6) and not recwarn.list

@@ -18,6 +18,7 @@ from good_files import PROGRAMS, program_file
 
 import tinyrnn as tr
 
+pytestmark = pytest.mark.filterwarnings("ignore:load. PyTorch runs this program")
 NAMES = ["chain", "heads", "free"]
 
 

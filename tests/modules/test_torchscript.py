@@ -358,17 +358,29 @@ class Branching(nn.Module):
             return y - y.mean(1, keepdim=True) if x.size(1) > 1 else y
         if self.test == "one":
             return y * 2.0 if x.size(1) == 7 else y
+        if self.test == "attribute":
+            return y * 2.0 if x.size(1) == self.number else y
         return y
 
 
-@pytest.mark.parametrize("test", ["batch is 1", "number of steps is 1", "one: number of steps is 7", ""])
+@pytest.mark.parametrize(
+    "test",
+    [
+        "batch is 1",
+        "number of steps is 1",
+        "one: number of steps is 7",
+        "attribute: number of steps is 8",
+        "",
+    ],
+)
 def test_conditions_on_one_row_one_step_or_a_number(test):
     """At each size that the code compares with it is asked, too; what holds at all is PyTorch's."""
-    kind = "batch" if "batch" in test else "one" if "one:" in test else "steps" if test else ""
+    first, _, told = test.rpartition(": ")
+    kind = first or ("batch" if "batch" in test else "steps" if test else "")
     module = perturbed(Branching(kind))
     file = file_of(torch.jit.script(module))
     if test:
-        with pytest.raises(tr.LoadError, match=rf"{__name__}.py:\d+: .* {test.removeprefix('one: ')},"):
+        with pytest.raises(tr.LoadError, match=rf"{__name__}.py:\d+: .* {told},"):
             tr.load(file)
         return
     net = tr.load(file)

@@ -75,6 +75,7 @@ TOLERANCE = 1e-4
 _OWN = re.compile("'(?:Known|Named|Now|Symbol|Rows|Packed|Held|Pairs|Scores|Weighted|Padded)'")
 WINDOWS = ("conv1d", "conv2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
 _LEAST_STEPS = 60
+MOST_COMPARED = 1009  # of the sizes that the code names in comparisons: it is asked on both sides of each
 
 
 class Port(NamedTuple):
@@ -529,6 +530,8 @@ class _Attempt:
     def elsewhere(self, net: Net, kept: Mapping[str, tuple[Symbol, int]]) -> None:
         """Compare at other sizes, where the module runs there: an odd length, one step, the example, one row.
 
+        And on both sides of each number that its code compares with a size.
+
         Raises
         ------
         LoadError
@@ -545,7 +548,15 @@ class _Attempt:
             for atom in axis
             if atom.kind in (TIME, BATCH)
         }
-        for sizes in filter(None, (odd, dict.fromkeys(odd, 1), own, {**own, self.rows: 1})):
+        asked = (
+            {**own, pair: near}
+            for both in self.search.source.first.compared.values()
+            for origin, other in both
+            for pair, size in own.items()
+            for near in (other - 1, other, other + 1)
+            if len(both) < 4 and origin == size and 0 < near <= MOST_COMPARED
+        )
+        for sizes in filter(None, (odd, dict.fromkeys(odd, 1), own, {**own, self.rows: 1}, *asked)):
             times = {name: (sizes[pair],) * 2 for name, pair in self.times.items()}
             axes = [
                 [

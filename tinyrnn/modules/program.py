@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, Unfit
 from tinyrnn.modules.build import Port, Search, Source, letters_of, ports_of
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, Made, Site
-from tinyrnn.modules.recorder import LIKE, MOST_OPS, Given, Op, Record, Ref, function, mapped, refs
-from tinyrnn.modules.shapes import Shape
+from tinyrnn.modules.recorder import LIKE, MOST_OPS, Given, Op, Record, Ref, flat, function, mapped, refs
+from tinyrnn.modules.shapes import Shape, shapes_of
 from tinyrnn.net import Net
-from tinyrnn.onnx.symbols import BATCH_SIZES, TIME, Axis, Known, Sizes, has, sizes_of
+from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, TIME, Axis, Known, Sizes, has, sizes_of
 from tinyrnn.weights import WeightsFile
 from tinyrnn.weights.pytorch import SCALARS, Exported
 from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, READ, Array, shown
@@ -32,6 +33,7 @@ from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, READ, Array, shown
 VERSION = 8  # of the schema
 MOST = 1 << 40  # of a size
 MAX_EXPRESSION = 2000  # characters
+MOST_DOUBTS = 99
 MAX_NESTING = 99  # of an expression; the limit of Python may be any
 # Sizes in place of those that vary or are not known yet, all different, so that equal ones are the same.
 PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
@@ -299,8 +301,8 @@ class Program(Source):
                 str(name): (one["min_val"] or 0, MOST if one["max_val"] is None else one["max_val"])
                 for name, one in whole["range_constraints"].items()
             }
-            guards = [shown(str(one), MAX_EXPRESSION) for one in whole.get("guards_code") or ()]
-            self.pinned = {_pinned(one) for one in guards if re.fullmatch(r"[^%]* == \d+", one)}
+            self.guards = [shown(str(one), MAX_EXPRESSION) for one in whole.get("guards_code") or ()]
+            self.pinned = {_pinned(one) for one in self.guards if re.fullmatch(r"[^%]* == \d+", one)}
             where = "tensor_values"
             self.shapes = {name: self.shape(one) for name, one in graph["tensor_values"].items()}
             where = "sym_int_values"
@@ -482,30 +484,107 @@ class Program(Source):
                     raise self.error(
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"
                     )
-        for one, other in times.values():
-            if one == other > 3:  # a smaller number is mostly one of the module's own
-                self.check_held(one)
-        return self.record(world), None
-
-    def check_held(self, steps: int) -> None:
-        """Refuse an operation that holds the number of steps, which PyTorch has made constant."""
-        looped = {node.where for node in self.nodes if _steps_of(node) == (0, 1)}
-        for node in self.nodes:
-            first = node.args[0] if node.args else None
-            known = isinstance(first, Slot) and first.name not in self.tensors and self.shapes.get(first.name)
-            if known and (found := _steps_of(node)):
-                held = known.shape[node.args[1]] == steps == found[1]
-                held = held and (found[0] != steps - 1 or node.where not in looped)
-            else:
-                numbers = [one for one in node.args if type(one) in (int, float)]
-                held = node.op in _HOLDING and steps in numbers
-            if held:
-                self.held = self.error(
-                    f"{node.where or 'the program'}: {node.op} holds {steps}, the steps that PyTorch made "
-                    "constant, where a net takes any: use tinyrnn.from_torch, or y[:, -1] for the last "
-                    "step; if it is chance, export an example of other steps"
+        self.last = axes
+        fixed = {(kind, size) for kind, size, _ in self.constant(axes) if size > 3}  # smaller: of the module
+        for kind, size in sorted(fixed):
+            if node := self.holding(kind, size, axes):
+                kinds = {TIME: "steps", BATCH: "rows"}[kind]
+                self.held = self.held or self.error(
+                    f"{node.where or 'the program'}: {node.op} holds {size}, the {kinds} that PyTorch made "
+                    "constant, where a net takes any: use tinyrnn.from_torch, or y[:, -1] for the last step; "
+                    f"if it is chance, export an example of other {kinds}"
                 )
                 raise self.held
+        return self.record(world), None
+
+    def constant(self, axes: list[list[Axis]]) -> Iterator[tuple[str, int, str]]:
+        """The axes of time and the batch that PyTorch has made constant: kind, size, and their names."""
+        for name, own in zip(self.inputs, axes, strict=True):
+            for i, (size, axis) in enumerate(zip(self.shapes[name].shape, own, strict=True)):
+                for kind in (TIME, BATCH) if type(size) is int else ():
+                    if has(axis, kind):
+                        yield kind, size, f"{name}.shape[{i}]"
+
+    def remark(self) -> None:
+        """Warn of sizes that PyTorch made constant, or bounded: nothing tells of conditions on them."""
+        found = [f"{name} == {size}" for _, size, name in self.constant(self.last)]
+        bounds = (one for one in self.guards if " == " not in one)
+        found += (re.sub(r"L\['(\w+)'\]\.size\(\)", r"\1.shape", one) for one in bounds)
+        if found:
+            warnings.warn(
+                f"load: PyTorch runs this program where {', '.join(found)} alone; the net takes other sizes, "
+                'too. If the module asks for none of them, axes="BTF" says so; tinyrnn.verify compares both',
+                stacklevel=5,
+            )
+
+    def holding(self, kind: str, size: int, axes: list[list[Axis]]) -> Node | None:
+        """An operation whose numbers may be a size, or its own: at twice the size the program runs with both.
+
+        Numbers without which it fails there are sizes for certain; those with which it fails are none.
+        """
+        symbols = self.symbols[0]
+        # Shapes at twice the size with numbers as they are and with those of twice the size; those of the file.
+        worlds = [{name: self.whole(name, symbols) for name in self.inputs} for _ in range(3)]
+        for name, own in zip(self.inputs, axes, strict=True):
+            told = worlds[2][name]
+            sizes = (n * (1 + has(axis, kind)) for n, axis in zip(told.shape, own, strict=True))
+            worlds[0][name] = worlds[1][name] = Shape(tuple(sizes), told.dtype)
+        roots = (size, 1 / size, math.sqrt(size), 1 / math.sqrt(size))
+        looped = {node.where for node in self.nodes if _first_step(node)}
+        doubts: dict[str, set[int]] = {}  # operations by what depends on them
+        certain: set[int] = set()
+        varying = set(self.inputs)
+
+        def shapes(node: Node, world: int) -> Any:
+            def value(one: Any) -> Any:
+                known = isinstance(one, Slot) and one.name in self.numbers
+                if isinstance(one, Slot) and not known:
+                    return worlds[world].get(one.name) or self.whole(one.name, symbols)
+                one = _sized(self.numbers[one.name], symbols) if known else one
+                if type(one) is not int or world == 2 or not (world or known):
+                    return one
+                return 2 * one if one % size == 0 else one + size * (node.op == "arange" and one == size - 1)
+
+            with suppress(*WRONG):
+                return shapes_of(node.op, mapped(node.args, value), mapped(node.kwargs, value))
+            return None
+
+        for i, node in enumerate(self.nodes):
+            slots = {one.name for one in flat((node.args, node.kwargs)) if isinstance(one, Slot)}
+            own = {one for name in slots for one in doubts.get(name, ())} - certain
+            made = [self.whole(name, symbols) if name else Shape((), "") for name in node.results]
+            one, other, same = (shapes(node, world) for world in range(3))
+            if not same or any(a.shape not in (tuple(b), ()) for a, b in zip(made, same, strict=False)):
+                one = other = None  # a rule that is not known
+            of_loop = node.where in looped and node.op in ("select", "slice")
+            if of_loop:
+                other = one
+            if node.op == "setitem":  # a loop fills it
+                one, certain = other, certain | own
+            if one is None or other is None:
+                certain |= own if one or other else set()
+                twice = [tuple(n * (1 + (n == size)) for n in a.shape) for a in made]
+                one = other = one or other or twice
+            elif one != other and not own and len(doubts) < MOST_DOUBTS:
+                own = {i}
+            if slots & varying:
+                varying.update(node.results)
+                read = worlds[0].get(node.args[0].name) if isinstance(node.args[0], Slot) else None
+                last = node.op == "select" and not of_loop and node.args[2] == size - 1
+                held = last and read and read.shape[node.args[1]] == 2 * size
+            else:  # a constant that is not the first numbers of those at any size
+                place = {"arange": 0, "slice": 2}.get(node.op, 99)
+                begins = len(node.args) > 1 and any(node.args[place : place + 1])
+                held = one != other and (begins or node.op in ("flip", "linspace"))
+            numbers = [n for n in node.args if type(n) in (int, float)]
+            if held or (node.op in _HOLDING and any(n in roots for n in numbers)):
+                return node
+            for name, *sizes, a in zip(node.results, one, other, made, strict=False):
+                for world, n in zip(worlds, sizes, strict=False):
+                    world[name] = Shape(tuple(n), a.dtype)
+                doubts |= {name: own} if own else {}
+        left = [doubts.get(one.name, set()) - certain for one in flat(self.outputs) if isinstance(one, Slot)]
+        return next((self.nodes[min(one)] for one in left if one), None)
 
     def record(self, world: int) -> Record:
         """The operations on inputs of the sizes of a world."""
@@ -515,20 +594,21 @@ class Program(Source):
             self.records[key] = self.recorded(symbols)
         return self.records[key]
 
+    def whole(self, name: str, symbols: Mapping[str, int]) -> Shape:
+        """The shape of a tensor where symbols are known."""
+        told = self.shapes[name]
+        shape = tuple(_sized(one, symbols) for one in told.shape)
+        if any(one < 0 for one in shape):
+            raise Unfit(f"{shown(name)} has shape {shape}, expected no size below 0")
+        return Shape(shape, told.dtype)
+
     def recorded(self, symbols: Mapping[str, int]) -> Record:
         env: dict[str, Any] = {}
         arrays: list[Any] = []
         ops: list[Op] = []
 
-        def shape_of(name: str) -> Shape:
-            told = self.shapes[name]
-            shape = tuple(_sized(one, symbols) for one in told.shape)
-            if any(one < 0 for one in shape):
-                raise Unfit(f"{shown(name)} has shape {shape}, expected no size below 0")
-            return Shape(shape, told.dtype)
-
         def noted(name: str) -> int:
-            arrays.append(shape_of(name) if name else Shape((), "unknown"))
+            arrays.append(self.whole(name, symbols) if name else Shape((), "unknown"))
             env[name] = Ref(len(arrays) - 1)
             return len(arrays) - 1
 
@@ -553,7 +633,7 @@ class Program(Source):
                     ops.append(Op(node.op, args, kwargs, results, node.where, node.module))
                     continue
                 op = Op(node.op, args, kwargs, [], node.where, node.module)
-                made = self.constants(op, [shape_of(name) for name in node.results])
+                made = self.constants(op, [self.whole(name, symbols) for name in node.results])
                 given = [Given(one, "", lambda op=op: op) for one in made]  # type: ignore[misc]
                 env |= zip(node.results, given, strict=False)
             except WRONG as error:
@@ -594,11 +674,9 @@ class Program(Source):
         return [array.astype(READ[one.dtype][1]) for array, one in zip(found, shapes, strict=False)]
 
 
-def _steps_of(node: Node) -> tuple[Any, Any] | None:
-    """Begin and end of what a `select` or a `slice` takes along its axis; None of another operation."""
-    if node.op == "select":
-        return node.args[2], node.args[2] + 1
-    return (*node.args[2:4], None, None)[:2] if node.op == "slice" else None
+def _first_step(node: Node) -> bool:
+    """True of a `select` or a `slice` of the first step."""
+    return node.args[2:] in ([0], [0, 1]) and node.op in ("select", "slice")
 
 
 def _known(given: Given, floats: bool) -> Known:
@@ -693,7 +771,10 @@ def build_net(file: WeightsFile, axes: str | Mapping[str, str] | None = None) ->
 
 def _net(program: Program, told: Mapping[str, str]) -> Net:
     try:
-        return Search(program, told, math.inf).net()
+        net = Search(program, told, math.inf).net()
+        if not told:
+            program.remark()
+        return net
     except (*WRONG, RecursionError) as error:
         if isinstance(error, LoadError):
             raise

@@ -33,7 +33,7 @@ TAKING = {
 _TELLING = {
     *("size", "dim", "numel", "__len__", "is_floating_point", "is_complex", "stride", "is_contiguous"),
     *("element_size", "get_device", "__hash__", "__format__", "__repr__", "nelement", "ndimension"),
-    "sym_size",
+    *("shape", "sym_size"),
 }
 
 
@@ -135,11 +135,15 @@ def looks_up(op: Op) -> bool:
 
 
 class Record(NamedTuple):
-    """A run: ``arrays`` are the tensors by number, those of the inputs first; ``outputs`` is a tree."""
+    """A run: ``arrays`` are the tensors by number, those of the inputs first; ``outputs`` is a tree.
+
+    ``compared`` has the numbers with which the code compared sizes, by line.
+    """
 
     ops: list[Op]
     arrays: Any
     outputs: Any
+    compared: Mapping[Any, set[tuple[int, int]]] = {}
 
 
 def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
@@ -180,6 +184,23 @@ def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
             yield str(key), one
 
 
+def size_type(noted: dict[Any, set[tuple[int, int]]], inside: str) -> Any:
+    """A kind of int, for sizes, which notes by line what the user's code compares it with."""
+
+    def comparing(name: str) -> Any:
+        def compare(self: int, other: Any) -> Any:
+            frame = sys._getframe(1)
+            place = frame.f_code.co_filename, frame.f_lineno
+            if type(other) in (int, float) and not place[0].startswith(inside):
+                noted.setdefault(place, set()).add((int(self), int(other)))
+            return getattr(int, name)(self, other)
+
+        return compare
+
+    names = [f"__{one}__" for one in ("eq", "ne", "lt", "le", "gt", "ge")]
+    return type("Size", (int,), {one: comparing(one) for one in names} | {"__hash__": int.__hash__})
+
+
 class _Tape:
     """Notes of a forward that runs.
 
@@ -202,6 +223,8 @@ class _Tape:
         self.constants: dict[tuple[int, int], tuple[Any, Given]] = {}  # by id and version
         self.makers: dict[tuple[int, int], tuple[Any, Callable[[], Op]]] = {}  # of constants
         self.float_of = Float()
+        self.compared: dict[Any, set[tuple[int, int]]] = {}
+        self.size = size_type(self.compared, self.inside)
 
     def depend(self, values: list[Any]) -> bool:
         """True if one of the values is a tensor that depends on the inputs."""
@@ -217,7 +240,7 @@ class _Tape:
     def kept(self, one: Any) -> Any:
         """An argument or a result as a record has it."""
         if not isinstance(one, self.tensor):
-            return one
+            return int(one) if isinstance(one, self.size) else one
         if id(one) in self.numbers:
             return Ref(self.numbers[id(one)])
         if id(one) in self.float_of.codes:
@@ -242,7 +265,10 @@ class _Tape:
             name, args = QUANTISED[name](self.float_of, args)
             func, found, kwargs = float_function(name), flat(args), {}
         if name in _TELLING or name in _MAKING:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if name not in ("size", "shape") or not self.depend(found[:1]):
+                return result
+            return type(result)(map(self.size, result)) if isinstance(result, tuple) else self.size(result)
         if not self.depend(found[:1] if name in LIKE else found):
             result = func(*args, **kwargs)
             if isinstance(result, self.tensor):
@@ -323,7 +349,8 @@ def record(module: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
     tree = vars(tree) if hasattr(tree, "__dataclass_fields__") else tree
     if not isinstance(tree, (tuple, list, Mapping)):
         tree = {"output": tree}
-    return Record(tape.ops, tape.arrays, {path: tape.kept(one) for path, one in leaves(tree)})
+    outputs = {path: tape.kept(one) for path, one in leaves(tree)}
+    return Record(tape.ops, tape.arrays, outputs, tape.compared)
 
 
 def signature(module: Any, count: int) -> list[str]:

@@ -23,7 +23,7 @@ import numpy as np
 from tinyrnn.errors import LoadError
 from tinyrnn.importing import WRONG, CodedArray, Unfit
 from tinyrnn.modules import program
-from tinyrnn.modules.build import Port, Search
+from tinyrnn.modules.build import MOST_COMPARED, Port, Search
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, named, several
 from tinyrnn.modules.program import MAKES, MOST, PRIMES, Node, Program, Slot, unwritten
 from tinyrnn.modules.quantised import QUANTISED
@@ -45,7 +45,6 @@ MAX_LINES, MOST_PLACES = 2_000, 5_000_000  # of a source, and characters of all 
 MAX_STATEMENT, MAX_OPERATORS = 30_000, 1_500  # characters of a statement, and those that nest
 MAX_TRIES = 30  # of sizes
 OTHER_SIZES = {TIME: (1, 2, 31, 251, 1009), BATCH: (1, 2, 64)}  # that conditions are asked for, too
-MOST_COMPARED = 1009  # of the sizes that the code names in comparisons: it is asked on both sides of each
 FUEL_OF_OTHERS = FUEL // 2
 MOST_FITS = 8  # sizes that a picture may have behind strides
 RANKS = (3, 2, 4, 1, 5)  # of an input, the likeliest first
@@ -1119,11 +1118,7 @@ class Script(Program):
                 call = partial(self.by_name, self.value(called, env))
         args = [self.value(one, env) for one in given]
         if getattr(called, "attr", "") in COMPARES:
-            self.compared |= {
-                found
-                for one, found in zip(given, args, strict=True)
-                if isinstance(one, ast.Constant) and type(found) is int
-            }
+            self.compared.update(one for one in args if type(one) is int)
         return call(args, {str(one.arg): self.value(one.value, env) for one in keywords})
 
     def by_name(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
