@@ -9,6 +9,8 @@ import json
 import random
 import re
 import sys
+import tracemalloc
+from contextlib import suppress
 
 import good_files
 import numpy as np
@@ -181,6 +183,17 @@ def test_sizes_that_cannot_be(size, words, limit, request):
     for name in ("x", next(one for one in values if one.startswith("zeros"))):
         path = f"graph_module__graph__tensor_values__{name}__sizes__2"
         refused(changed(**{path: size}), *words)
+
+
+def test_a_large_size_takes_no_memory():
+    file = io.BytesIO(changed(graph_module__graph__tensor_values__x__sizes__1={"as_int": 1 << 24}))
+    tracemalloc.start()
+    try:
+        with suppress(tr.LoadError):
+            tr.load(file)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_constants_take_no_more_memory_than_the_file_may():

@@ -596,7 +596,12 @@ class _Attempt:
             steps = range(len(op.results)) if op.name == "unbind" else flat(op.args[1:])
             if op.name in ("getitem", "select", "unbind"):
                 taken.setdefault(op.where, set()).update(one for one in steps if isinstance(one, int))
-        return [(where, n) for where, own in taken.items() for n in sizes - {1, 2, 3} if own >= {*range(n)}]
+        return [
+            (where, n)
+            for where, own in taken.items()
+            for n in sizes - {1, 2, 3}
+            if n <= len(own) and own.issuperset(range(n))
+        ]
 
     def given(self) -> Iterator[Any]:
         """All that the operations of a run read."""
