@@ -604,7 +604,7 @@ REFUSED = {
     "adds up along another axis": lambda self, x: torch.cumsum(self.rnn(x)[0], 2),
     "depends on their number": lambda self, x: self.rnn(x)[0][:, : x.size(1) // 2],
     "argmax: .*not known": lambda self, x: self.rnn(x)[0].argmax(-1),
-    "differs by": lambda self, x: nn.functional.dropout(self.rnn(x)[0]),
+    "draws random numbers": lambda self, x: nn.functional.dropout(self.rnn(x)[0]),
     "other numbers for each number": lambda self, x: (
         self.rnn(x)[0] + torch.linspace(0, 1, x.size(1))[:, None]
     ),
@@ -688,6 +688,89 @@ def test_steps_by_their_number(name):
         wanted = module(x).numpy()
     y = np.asarray(found(x.numpy()))
     assert y.shape == wanted.shape and np.abs(y - wanted).max() <= 2e-5
+
+
+def _mean_of_tokens(self, x, h):
+    mask = (x > 0).float()
+    return (h * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def _pooled_tokens(self, x, h):
+    weights = h[..., 0].masked_fill(x == 0, -1e9).softmax(1)
+    return torch.bmm(weights.unsqueeze(1), h)[:, 0]
+
+
+OF_TOKENS = {
+    "mean": _mean_of_tokens,
+    "attention pool": _pooled_tokens,
+    "sign": lambda self, x, h: h * torch.sign(x)[..., None],
+    "number": lambda self, x, h: (h * torch.tensor(x.t().t(), dtype=torch.float)[..., None], x.bool().sum(1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct")
+@pytest.mark.parametrize("name", OF_TOKENS)
+def test_masks_of_tokens(name):
+    """Indices are numbers, too: those that are 0 do not count, wherever they stand."""
+
+    def forward(self, x):
+        return OF_TOKENS[name](self, x, self.rnn(nn.functional.embedding(x, self.places))[0])
+
+    module = perturbed(_Odd(forward))
+    found = tr.from_torch(module, torch.arange(42).reshape(3, 14) % 5)
+    for B, T in ((1, 5), (4, 9)):
+        x = torch.arange(1, B * T + 1).reshape(B, T) * 7 % 9
+        with torch.no_grad():
+            wanted = module(x)
+        got = found(x.numpy())
+        for one, other in zip(
+            *((each if isinstance(each, tuple) else (each,)) for each in (got, wanted)), strict=True
+        ):
+            np.testing.assert_allclose(one, other.numpy().reshape(one.shape), rtol=1e-5, atol=1e-5)
+
+
+def test_lengths_may_come_first():
+    def forward(self, ends, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, ends, batch_first=True)
+        return self.rnn(packed)[1][0]
+
+    module, ends, x = _Odd(forward), torch.tensor([14, 9, 4]), floats(3, 14, 6)
+    found = tr.from_torch(module, (ends, x))
+    with torch.no_grad():
+        wanted = module(ends, x).numpy()
+    np.testing.assert_allclose(found(x.numpy(), lengths=ends.numpy()), wanted, atol=2e-5)
+    with pytest.raises(ValueError, match="lengths for 1 tensors, 2 times"):
+        tr.from_torch(_Odd(lambda self, a, x, b: (self.rnn(x)[0], a, b)), (ends, x, ends.clone()))
+
+
+def test_a_mask_with_the_batch_first_beside_steps_first():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(6, 8)
+
+        def forward(self, x, mask):
+            return self.rnn(x)[0] * mask.t()[..., None]
+
+    module = Masked()
+    found = tr.from_torch(module, (floats(14, 3, 6), floats(3, 14)))
+    x, mask = floats(9, 2, 6), floats(2, 9)
+    with torch.no_grad():
+        wanted = module(x, mask).numpy()
+    np.testing.assert_allclose(found(x.numpy(), mask.t()[..., None].numpy()), wanted, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct")
+def test_copies_of_inputs_are_inputs():
+    """`as_tensor`, `tensor` and `new_tensor` copy numbers; none of them makes a constant."""
+
+    def forward(self, x):
+        return self.rnn(torch.as_tensor(x, dtype=torch.float))[0] * x.new_tensor(x[..., :1]) + x.new_tensor(
+            [0.5]
+        )
+
+    module = perturbed(_Odd(forward))
+    compared(module, tr.from_torch(module, floats(3, 14, 6)), [floats(B, T, 6)], "BTF")
 
 
 @pytest.mark.parametrize("message", REFUSED)

@@ -175,11 +175,16 @@ def _invented(module: Any) -> Any:
     raise TypeError("from_torch: example is None, expected a tensor that the forward takes")
 
 
+def leading(ports: list[Port]) -> Port:
+    """The first input but lengths, which says what the batch and time are."""
+    return next(port for port in ports if port.role != "lengths")
+
+
 def letters_of(
     axes: str | Mapping[str, str] | None, ports: list[Port]
 ) -> tuple[dict[str, str], dict[str, int]]:
     """The axes that were told, by input, and how many each input has."""
-    told = {ports[0].name: axes} if isinstance(axes, str) else dict(axes or {})
+    told = {leading(ports).name: axes} if isinstance(axes, str) else dict(axes or {})
     return told, {port.name: len(port.tensor.shape) for port in ports}
 
 
@@ -201,9 +206,11 @@ def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:
         found.append(Port(name.replace(".", "_"), one, role))
         if not one.shape:
             raise ValueError(f"from_torch: {name} has no axes, expected a batch: pass numbers as they are")
-    if not found or [port.role for port in found].count("lengths") > (found[0].role != "lengths"):
+    count = [port.role for port in found].count("lengths")
+    if count > min(1, len(found) - 1):
         raise ValueError(
-            "from_torch: example has no tensor, or lengths twice, expected a sequence and its lengths"
+            f"from_torch: example has lengths for {len(found) - count} tensors, {count} times, "
+            "expected a sequence, and its lengths at most once"
         )
     return found
 
@@ -269,6 +276,7 @@ class Search:
     def __init__(self, source: Source, axes: Mapping[str, str], tol: float) -> None:
         self.source, self.axes, self.tol = source, axes, tol
         self.ports, self.tables = source.ports, source.tables
+        self.lead = leading(self.ports)
         self.starts: set[str] = set()  # inputs that recurrent layers begin with
 
     def guesses(self) -> Iterator[tuple[int | None, int | None, dict[str, str]]]:
@@ -276,7 +284,8 @@ class Search:
 
         Where that is one step, as of a decoder, time is an axis of another input, which is told.
         """
-        port = self.ports[0]
+        port = self.lead
+        others = [one for one in self.ports if one is not port]
         rank = len(port.tensor.shape)
         letters = self.axes.get(port.name)
         if letters is not None:
@@ -297,7 +306,7 @@ class Search:
             if max(batch or 0, time or 0) >= rank or batch == time:
                 continue
             if time is None:
-                for one in self.ports[1:]:
+                for one in others:
                     for own in (0, 1) if one.rank > 2 and one.name not in self.starts else ():
                         place = min(own, rank - 1)
                         if port.tensor.shape[place] == one.tensor.shape[own]:
@@ -305,16 +314,14 @@ class Search:
             yield batch, time, {}
             alike = [
                 f"{one.name}[{time}]"
-                for one in self.ports[1:]
+                for one in others
                 if time and 1 < one.rank < port.rank
                 if port.tensor.shape[time] in one.tensor.shape[time : time + 1]
             ]
             if alike:  # of the same size by chance
                 yield batch, time, dict.fromkeys(alike, FRAME)
             still = [
-                f"{one.name}[{time}]"
-                for one in self.ports[1:]
-                if one.rank == port.rank > 2 and time is not None
+                f"{one.name}[{time}]" for one in others if one.rank == port.rank > 2 and time is not None
             ]
             if still:  # a decoder of so many steps
                 yield batch, time, dict.fromkeys(still, FRAME)
@@ -347,7 +354,7 @@ class Search:
         best: int | None = None
         error = self.source.error("no axis of the example is the batch")
         ran: list[bool] = []
-        timed = [False] * (self.ports[0].name in self.axes)  # those of other steps than the example's
+        timed = [False] * (self.lead.name in self.axes)  # those of other steps than the example's
         for batch, time, more in self.all_guesses(ran, timed):
             told = states | more
             still = time is None and not more and bool(timed) and not any(timed)
@@ -356,7 +363,7 @@ class Search:
                 try:
                     net = attempt.net()
                     attempt.remark()
-                    port = self.ports[0]
+                    port = self.lead
                     if (
                         time is None
                         and not more
@@ -418,7 +425,7 @@ class _Attempt:
 
     def _axes(self, port: Port, batch: int | None, time: int | None, told: Mapping[str, str]) -> list[Axis]:
         """The axes of an input, with their sizes in both runs."""
-        first, shape = self.search.ports[0], port.tensor.shape
+        first, shape = self.search.lead, port.tensor.shape
         kinds = [FRAME] * len(shape)
         if batch is not None:
             rows = first.tensor.shape[batch]
@@ -426,6 +433,8 @@ class _Attempt:
         steps = None if time is None else first.tensor.shape[time]
         if time is not None and shape[time:] and kinds[time] == FRAME:
             kinds[time] = TIME if port.rank == first.rank or shape[time] == steps else FRAME
+        elif batch is not None and kinds[batch : batch + 1] == [FRAME] and shape[batch] == steps:
+            kinds[batch] = TIME  # a mask (batch, time) beside (time, batch, frame)
         if port.name in self.search.axes:
             kinds = [{"B": BATCH, "T": TIME}.get(one, FRAME) for one in self.search.axes[port.name]]
         found: list[Axis] = []
@@ -507,7 +516,12 @@ class _Attempt:
             states = {*own.values()} - {""}
         again = {state: name for name, state in own.items() if state}  # the last output that is a state
         kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
-        net = self.graph(kept)
+        try:
+            net = self.graph(kept)
+        except LoadError:
+            raise
+        except WRONG as error:
+            raise self.error(str(error), self.blamed([])) from None
         for world, (_, arrays) in enumerate(runs):
             self.bar.show(0.8 + 0.1 * world, 0.9 + 0.1 * world, "comparing outputs")
             if arrays is None:
@@ -614,6 +628,9 @@ class _Attempt:
         """Walk through all that the outputs need, and return them with their numbers."""
         self.site = Site(self.batch_first, tuple(states), int8)
         self.site.tables, self.site.rows = self.search.tables, self.rows
+        told = [one for op in self.runs[0].ops if looks_up(op) for one in flat((op.args, op.kwargs))]
+        rows = [one.array.shape[0] if isinstance(one, Given) else one for one in told]
+        self.site.indices = max([one for one in rows if isinstance(one, int)], default=0)
         self.site.times, self.site.still = self.times, self.still and not self.times
         self.env = {i: self.input(i) for i in range(len(self.axes))}
         one, other = self.runs
@@ -704,7 +721,9 @@ class _Attempt:
         if op.name in TAKING:
             if any(not isinstance(self.env[number], Rows) for number in refs(op.args)):
                 raise self.error(
-                    "hands numbers of the inputs to Python, where a net has none: use torch.where", op
+                    "hands numbers of the inputs to Python, where a net has none: use torch.where, or make "
+                    "lengths an input",
+                    op,
                 )
             return
         results: list[Any] = []
@@ -758,6 +777,7 @@ class _Attempt:
     # ---- the net and its proof ----------------------------------------------------------------------------
 
     def graph(self, kept: Mapping[str, tuple[Symbol, int]]) -> Net:
+        """The net with these outputs."""
         values: dict[str, Value] = {}
         for name, (given, _) in kept.items():
             if given.reversed:
@@ -765,10 +785,7 @@ class _Attempt:
             values[name] = given.framed(framed(given.axes))
         used = read_by(values.values())
         inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}
-        try:
-            return Graph(inputs, values, batch_first=self.batch_first or None)
-        except WRONG as error:
-            raise self.error(str(error)) from None
+        return Graph(inputs, values, batch_first=self.batch_first or None)
 
     def compared(
         self,
@@ -840,7 +857,7 @@ class _Attempt:
         return ""
 
     def blamed(self, runs: list[list[Array]]) -> Op | None:
-        """The first operation whose result differs."""
+        """The first operation whose result differs; without runs, the first that makes no net."""
         for op in self.runs[0].ops:
             for number in () if op.within else op.results:
                 found = self.env.get(number)
@@ -851,7 +868,8 @@ class _Attempt:
                         if any(self.compared(net, one, world, arrays) for world, arrays in enumerate(runs)):
                             return op
                     except WRONG:
-                        continue
+                        if not runs:
+                            return op
         return None
 
 

@@ -112,6 +112,7 @@ class Site:
     has_time = True
     folds = False  # True where all that operations read is known: they make arrays
     rows: Sizes = BATCH_SIZES
+    indices = 0  # that embeddings have
 
     def __init__(self, batch_first: bool, states: Sequence[str], int8: bool = False) -> None:
         self.batch_first, self.states, self.int8 = batch_first, states, int8
@@ -253,10 +254,16 @@ def named(names: str, entry: Entry) -> dict[str, Entry]:
 # ---- arithmetic --------------------------------------------------------------------------------------------
 
 
-def operand(one: Any) -> Any:
-    """A value, a tensor or a number that arithmetic reads."""
+def operand(call: Made, one: Any) -> Any:
+    """A value, a tensor or a number that arithmetic reads; indices become numbers by a table of them."""
     if isinstance(one, (bool, int, float)):
         return Known(np.array(max(one, LOWEST), np.float32))
+    root = one.value if isinstance(one, Symbol) and not isinstance(one, Unfinished) else None
+    while root is not None and len(root.reads) == 1 and not root.frame:
+        (root,) = root.reads
+    if isinstance(root, Input) and not root.frame:
+        numbers = np.arange(call.site.indices, dtype=np.float32)
+        return call.onnx("Gather", numbers[:, None], one).with_axes(one.axes)
     return one
 
 
@@ -266,7 +273,7 @@ def arithmetic(op: str, swapped: bool = False) -> Function:
     def made(call: Made) -> Any:
         if call.kwargs.get("rounding_mode"):
             raise Unfit("rounds its result, which no layer of tinyrnn does")
-        a, b = operand(call.arg(0, "input")), operand(call.arg(1, "other"))
+        a, b = operand(call, call.arg(0, "input")), operand(call, call.arg(1, "other"))
         if call.kwargs.get("alpha", 1) != 1:
             b = call.onnx("Mul", b, np.float32(call.kwargs["alpha"]))
         a, b = (positioned(call.site, call.op.where, one) for one in (a, b))
@@ -307,18 +314,18 @@ def of_mask(scores: Scores, mask: Any) -> Scores:
 def filled(call: Made) -> Any:
     x, mask = call.arg(0, "input"), call.arg(1, "mask")
     if isinstance(x, Scores):
-        number = operand(call.arg(2, "value"))
+        number = operand(call, call.arg(2, "value"))
         if not isinstance(number, Known) or np.any(number.array("value") > attention_of.LOWEST):
             raise Unfit("fills scores with a number that a softmax sees, expected -inf")
         return masked(x, mask)
-    return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call.arg(2, "value")), x)
+    return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call, call.arg(2, "value")), x)
 
 
 def where(call: Made) -> Any:
     mask, a, b = call.args
     if isinstance(mask, Rows):
         return a if isinstance(a, Symbol) else b
-    return call.onnx("Where", mask, operand(a), operand(b))
+    return call.onnx("Where", mask, operand(call, a), operand(call, b))
 
 
 def combined(call: Made, op: str) -> Any:
@@ -393,7 +400,7 @@ def cast(call: Made) -> Any:
     """The same numbers as another type; truth is 1 or 0."""
     kind = call.kinds[0]
     if kind.endswith("bool"):
-        return call.onnx("Cast", call.x, to=9)
+        return call.onnx("Cast", operand(call, call.x), to=9)
     return call.args[0] if "float" in kind else call.onnx("Cast", call.x, to=7)
 
 
@@ -810,7 +817,7 @@ def item(call: Made) -> Any:
             x = call.onnx("Gather", x, one, axis=axis - 1)
             axis -= x.rank < rank
         else:
-            raise Unfit("takes parts by numbers that the net computes, expected constant ones")
+            raise Unfit("takes parts by numbers that the net computes, expected constant ones, or lengths")
     return x
 
 
@@ -1353,7 +1360,7 @@ def each(kind: Any) -> Function:
             return x.bent()
         if isinstance(call.x, Known):
             return call.onnx(kind.__name__.replace("ReLU", "Relu"), call.x)
-        return call.x.mapped(kind(*call.args[1:], **call.kwargs))
+        return operand(call, call.x).mapped(kind(*call.args[1:], **call.kwargs))
 
     return made
 
@@ -1364,6 +1371,13 @@ KINDS_OF_NUMBERS = (
 )
 
 SAME = "alias clone contiguous cpu data detach dropout dropout1d dropout2d alpha_dropout lift_fresh_copy"
+
+
+def same(call: Made) -> Any:
+    """The value as it is; dropout draws no numbers in evaluation."""
+    if "dropout" in call.op.name and call.arg(2, "training", True) and call.arg(1, "p", 0.5):
+        raise Unfit("draws random numbers in evaluation, too, expected training=self.training")
+    return call.args[0]
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -1467,6 +1481,7 @@ FUNCTIONS: dict[str, Function] = {
     **dict.fromkeys(CELLS, partial(cell, False)),
     "pack_padded_sequence": pack,
     "pad_packed_sequence": unpack,
-    **named("bool double float half int long to to_copy type type_as", cast),
-    **named(SAME, lambda call: call.args[0]),
+    "new_tensor": lambda call: cast(call._replace(args=call.args[1:])),
+    **named("as_tensor bool double float half int long tensor to to_copy type type_as", cast),
+    **named(SAME, same),
 }

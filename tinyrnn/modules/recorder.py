@@ -39,7 +39,7 @@ _TELLING = {
 
 # Functions that take no more of a value than its shape.
 _MAKING = {f"{one}_like" for one in ("zeros", "ones", "empty", "full")} | {
-    f"{kind}{one}" for kind in ("", "new_") for one in ("zeros", "ones", "empty", "full", "tensor")
+    f"{kind}{one}" for kind in ("", "new_") for one in ("zeros", "ones", "empty", "full")
 }
 
 
@@ -269,7 +269,8 @@ class _Tape:
             if name not in ("size", "shape") or not self.depend(found[:1]):
                 return result
             return type(result)(map(self.size, result)) if isinstance(result, tuple) else self.size(result)
-        if not self.depend(found[:1] if name in LIKE else found):
+        read = found[:1] if name in LIKE else found[name == "new_tensor" :]
+        if not self.depend(read):
             result = func(*args, **kwargs)
             if isinstance(result, self.tensor):
                 self.makers[id(result), result._version] = result, self.maker(name, args, kwargs)
