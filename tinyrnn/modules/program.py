@@ -523,7 +523,7 @@ class Program(Source):
         Numbers without which it fails there are sizes for certain; those with which it fails are none.
         """
         symbols = self.symbols[0]
-        # Shapes at twice the size with numbers as they are and with those of twice the size; those of the file.
+        # Shapes at twice the size, with numbers as they are and with twice the size; and those of the file.
         worlds = [{name: self.whole(name, symbols) for name in self.inputs} for _ in range(3)]
         for name, own in zip(self.inputs, axes, strict=True):
             told = worlds[2][name]
