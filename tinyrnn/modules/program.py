@@ -194,7 +194,21 @@ def _paths(spec: Any) -> Iterator[str]:
 
 
 # Arithmetic, whose numbers may be the steps of the example.
-_HOLDING = ("add", "div", "floor_divide", "mul", "pow", "remainder", "rsub", "sub")
+_HOLDING = (
+    "add",
+    "div",
+    "floor_divide",
+    "mul",
+    "pow",
+    "remainder",
+    "rsub",
+    "sub",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "full",
+)
 # Operations that read whole numbers as places.
 _INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
 # Operations whose results share numbers with what they read.
@@ -215,14 +229,16 @@ def unwritten(nodes: Sequence[Node], outputs: dict[str, Any], given: set[str]) -
     roots: dict[str, str] = {}
     alike: dict[str, list[str]] = {}  # all that share numbers, by root
     names: dict[str, str] = {}  # where the numbers are now
+    whole: dict[str, str] = {}  # slices that leave nothing out, and what they are of
     old: set[str] = set()  # what a write to another has changed
 
     def read(one: Any) -> Any:
         if not isinstance(one, Slot):
             return one
-        if one.name in old:
+        name = whole.get(one.name, one.name)
+        if name in old:
             raise Unfit("reads a tensor after a part of it was changed, expected a copy of it: x.clone()")
-        return Slot(names.get(one.name, one.name))
+        return Slot(names.get(name, name))
 
     for node in nodes:
         where = f"{node.where}: " if node.where else ""
@@ -231,6 +247,11 @@ def unwritten(nodes: Sequence[Node], outputs: dict[str, Any], given: set[str]) -
         except Unfit as error:
             raise Unfit(f"{where}{error}") from None
         first = node.args[0] if node.args else None
+        if isinstance(first, Slot) and node.op == "slice":
+            start, end, step = (node.args[2:] + [0, None, 1][len(node.args[2:]) :])[:3]
+            if start in (0, None) and (end is None or (type(end) is int and end > MOST)) and step == 1:
+                whole[node.results[0]] = first.name
+                continue
         if isinstance(first, Slot) and (node.writes or node.op in _VIEWS):
             root = roots.setdefault(first.name, first.name)
             group = alike.setdefault(root, [root])
@@ -484,8 +505,10 @@ class Program(Source):
                     raise self.error(
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"
                     )
-        self.last = axes
-        fixed = {(kind, size) for kind, size, _ in self.constant(axes) if size > 3}  # smaller: of the module
+        self.ran = axes
+        fixed = {
+            (kind, size) for kind, size, _ in self.fixed_sizes(axes) if size > 3
+        }  # smaller: of the module
         for kind, size in sorted(fixed):
             if node := self.holding(kind, size, axes):
                 kinds = {TIME: "steps", BATCH: "rows"}[kind]
@@ -497,7 +520,7 @@ class Program(Source):
                 raise self.held
         return self.record(world), None
 
-    def constant(self, axes: list[list[Axis]]) -> Iterator[tuple[str, int, str]]:
+    def fixed_sizes(self, axes: list[list[Axis]]) -> Iterator[tuple[str, int, str]]:
         """The axes of time and the batch that PyTorch has made constant: kind, size, and their names."""
         for name, own in zip(self.inputs, axes, strict=True):
             for i, (size, axis) in enumerate(zip(self.shapes[name].shape, own, strict=True)):
@@ -507,7 +530,7 @@ class Program(Source):
 
     def remark(self) -> None:
         """Warn of sizes that PyTorch made constant, or bounded: nothing tells of conditions on them."""
-        found = [f"{name} == {size}" for _, size, name in self.constant(self.last)]
+        found = [f"{name} == {size}" for _, size, name in self.fixed_sizes(self.ran)]
         bounds = (one for one in self.guards if " == " not in one)
         found += (re.sub(r"L\['(\w+)'\]\.size\(\)", r"\1.shape", one) for one in bounds)
         if found:
@@ -523,17 +546,25 @@ class Program(Source):
         Numbers without which it fails there are sizes for certain; those with which it fails are none.
         """
         symbols = self.symbols[0]
-        # Shapes at twice the size, with numbers as they are and with those of twice the size; of the file.
+        # Shapes at twice the size, with numbers as they are and with twice the size; and those of the file.
         worlds = [{name: self.whole(name, symbols) for name in self.inputs} for _ in range(3)]
         for name, own in zip(self.inputs, axes, strict=True):
             told = worlds[2][name]
             sizes = (n * (1 + has(axis, kind)) for n, axis in zip(told.shape, own, strict=True))
             worlds[0][name] = worlds[1][name] = Shape(tuple(sizes), told.dtype)
         roots = (size, 1 / size, math.sqrt(size), 1 / math.sqrt(size))
-        looped = {node.where for node in self.nodes if _first_step(node)}
+        taken: dict[str, set[Any]] = {}  # steps by line
+        for node in self.nodes:
+            if node.op in ("select", "slice"):
+                taken.setdefault(node.where, set()).add(node.args[2])
         doubts: dict[str, set[int]] = {}  # operations by what depends on them
         certain: set[int] = set()
         varying = set(self.inputs)
+
+        def of_size(one: Any) -> bool:
+            if isinstance(one, Slot):  # a number that follows from what is no symbol any more
+                return one.name in self.numbers and not any(_symbols(self.numbers[one.name]))
+            return type(one) in (int, float) and one in roots
 
         def shapes(node: Node, world: int) -> Any:
             def value(one: Any) -> Any:
@@ -551,22 +582,21 @@ class Program(Source):
 
         for i, node in enumerate(self.nodes):
             slots = {one.name for one in flat((node.args, node.kwargs)) if isinstance(one, Slot)}
-            own = {one for name in slots for one in doubts.get(name, ())} - certain
+            doubt = {one for name in slots for one in doubts.get(name, ())} - certain
             made = [self.whole(name, symbols) if name else Shape((), "") for name in node.results]
             one, other, same = (shapes(node, world) for world in range(3))
             if not same or any(a.shape not in (tuple(b), ()) for a, b in zip(made, same, strict=False)):
                 one = other = None  # a rule that is not known
-            of_loop = node.where in looped and node.op in ("select", "slice")
-            if of_loop:
-                other = one
+            of_loop = node.op in ("select", "slice") and taken[node.where] >= {*range(size)}
+            other = one if of_loop else other
             if node.op == "setitem":  # a loop fills it
-                one, certain = other, certain | own
+                one, certain = other, certain | doubt
             if one is None or other is None:
-                certain |= own if one or other else set()
+                certain |= doubt if one or other else set()
                 twice = [tuple(n * (1 + (n == size)) for n in a.shape) for a in made]
                 one = other = one or other or twice
-            elif one != other and not own and len(doubts) < MOST_DOUBTS:
-                own = {i}
+            elif one != other and not doubt and len(doubts) < MOST_DOUBTS:
+                doubt = {i}
             if slots & varying:
                 varying.update(node.results)
                 read = worlds[0].get(node.args[0].name) if isinstance(node.args[0], Slot) else None
@@ -575,14 +605,13 @@ class Program(Source):
             else:  # a constant that is not the first numbers of those at any size
                 place = {"arange": 0, "slice": 2}.get(node.op, 99)
                 begins = len(node.args) > 1 and any(node.args[place : place + 1])
-                held = one != other and (begins or node.op in ("flip", "linspace"))
-            numbers = [n for n in node.args if type(n) in (int, float)]
-            if held or (node.op in _HOLDING and any(n in roots for n in numbers)):
+                held = other != same and (begins or node.op in ("flip", "linspace"))
+            if held or (node.op in _HOLDING and any(map(of_size, node.args))):
                 return node
-            for name, *sizes, a in zip(node.results, one, other, made, strict=False):
-                for world, n in zip(worlds, sizes, strict=False):
+            for name, *both, a in zip(node.results, one, other, made, strict=False):
+                for world, n in zip(worlds, both, strict=False):
                     world[name] = Shape(tuple(n), a.dtype)
-                doubts |= {name: own} if own else {}
+                doubts |= {name: doubt} if doubt else {}
         left = [doubts.get(one.name, set()) - certain for one in flat(self.outputs) if isinstance(one, Slot)]
         return next((self.nodes[min(one)] for one in left if one), None)
 
@@ -672,11 +701,6 @@ class Program(Source):
             if array.shape != one.shape:
                 raise Unfit(f"makes {array.shape}, expected {one.shape}")
         return [array.astype(READ[one.dtype][1]) for array, one in zip(found, shapes, strict=False)]
-
-
-def _first_step(node: Node) -> bool:
-    """True of a `select` or a `slice` of the first step."""
-    return node.args[2:] in ([0], [0, 1]) and node.op in ("select", "slice")
 
 
 def _known(given: Given, floats: bool) -> Known:

@@ -713,8 +713,14 @@ class Script(Program):
             return tuple(self.op("stack", [list(one), 1], {}) for one in zip(*found, strict=True))
         return self.op("stack", [found, 1], {})
 
-    def remark(self) -> None:
-        """Warn of sizes that may be others."""
+    def remark(self, bounded: bool = True) -> None:
+        """Warn of sizes that may be others; and, if ``bounded``, of a batch that is the trace's."""
+        if BATCH in self.kinds_fixed and bounded:
+            warnings.warn(
+                'load: the trace holds for its example\'s batch alone; the net takes others, too: axes="BTF" '
+                "says so",
+                stacklevel=4,
+            )
         for name, shape in zip(self.inputs, self.known_shapes(), strict=True):
             for place, hint in enumerate(self.hinted[name]):
                 if len(self.doubts.get(hint, ())) > 1:
@@ -810,11 +816,7 @@ class Script(Program):
         return made if name in LISTS else made[0] if len(made) == 1 else tuple(made)
 
     def already(self, name: str, args: list[Any]) -> Any:
-        """A value that an operation would make again: the whole of one, or one that was stacked; or None."""
-        if name == "slice":
-            start, end, step = (args[2:] + [0, None, 1][len(args[2:]) :])[:3]
-            if start in (0, None) and (end is None or end > MOST) and step == 1:
-                return args[0]
+        """A value that an operation would make again, as it was stacked; or None."""
         if name == "select" and isinstance(args[0], Slot) and args[0].name not in self.written:
             stack = self.makers.get(args[0].name)
             if stack and stack.op == "stack" and [*stack.args[1:], 0][0] == args[1]:
@@ -1211,7 +1213,7 @@ def _net(script: Script, told: Mapping[str, str]) -> Net:
     if odd := script.unsteady():
         script.stage = 2
         raise script.error(odd)
-    script.remark()
+    script.remark(not told)
     return net
 
 
