@@ -587,7 +587,11 @@ class Program(Source):
             one, other, same = (shapes(node, world) for world in range(3))
             if not same or any(a.shape not in (tuple(b), ()) for a, b in zip(made, same, strict=False)):
                 one = other = None  # a rule that is not known
-            of_loop = node.op in ("select", "slice") and taken[node.where] >= {*range(size)}
+            of_loop = (
+                node.op in ("select", "slice")
+                and len(taken[node.where]) >= size
+                and taken[node.where].issuperset(range(size))
+            )
             other = one if of_loop else other
             if node.op == "setitem":  # a loop fills it
                 one, certain = other, certain | doubt
