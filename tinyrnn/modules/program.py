@@ -558,6 +558,10 @@ class Program(Source):
         doubts: dict[str, Any] = {}  # the first operation that each value depends on
         certain: set[Any] = {None}
 
+        def number(one: Any) -> Any:
+            known = isinstance(one, Slot) and one.name in self.numbers
+            return _sized(self.numbers[one.name], symbols) if known else one
+
         def shapes(node: Node, world: int) -> Any:
             def value(one: Any) -> Any:
                 if isinstance(one, Slot):
@@ -571,7 +575,7 @@ class Program(Source):
             return None
 
         for i, node in enumerate(self.nodes):
-            node = node._replace(args=mapped(node.args, self.number))
+            node = node._replace(args=mapped(node.args, number))
             slots = [one.name for one in flat((node.args, node.kwargs)) if isinstance(one, Slot)]
             doubt: Any = next((doubts[name] for name in slots if doubts.get(name) not in certain), None)
             made = [self.whole(name, symbols).shape if name else () for name in node.results]
@@ -605,12 +609,6 @@ class Program(Source):
                 doubts |= {} if doubt is None else {name: doubt}
         left: list[Any] = [doubts.get(one.name) for one in flat(self.outputs) if isinstance(one, Slot)]
         return next((self.nodes[one] for one in left if one not in certain), None)
-
-    def number(self, one: Any) -> Any:
-        """A number of an operation; one that a size became, too."""
-        if isinstance(one, Slot) and one.name in self.numbers:
-            return _sized(self.numbers[one.name], self.symbols[0])
-        return one
 
     def record(self, world: int) -> Record:
         """The operations on inputs of the sizes of a world."""
