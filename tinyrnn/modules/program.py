@@ -547,7 +547,8 @@ class Program(Source):
         Numbers without which it fails there are sizes for certain; those with which it fails are none.
         """
         symbols = self.symbols[0]
-        worlds: list[dict[str, Shape]] = [{}, {}]  # with numbers as they are, and with twice the size
+        # Shapes with numbers as they are, with twice the size; and those of the file.
+        worlds: list[dict[str, Shape]] = [{}, {}, {}]
         for name, own in zip(self.inputs, axes, strict=True):
             told = self.whole(name, symbols)
             sizes = [n * (1 + has(axis, kind)) for n, axis in zip(told.shape, own, strict=True)]
@@ -565,7 +566,7 @@ class Program(Source):
             def value(one: Any) -> Any:
                 if isinstance(one, Slot):
                     return worlds[world].get(one.name) or self.whole(one.name, symbols)
-                if type(one) is not int or not world:
+                if type(one) is not int or world != 1:
                     return one
                 return 2 * one if one % size == 0 else one + size * (node.op == "arange" and one == size - 1)
 
@@ -578,7 +579,9 @@ class Program(Source):
             slots = [one.name for one in flat((node.args, node.kwargs)) if isinstance(one, Slot)]
             doubt: Any = next((doubts[name] for name in slots if doubts.get(name) not in certain), None)
             made = [self.whole(name, symbols).shape if name else () for name in node.results]
-            one, other = shapes(node, 0), shapes(node, 1)
+            one, other, same = (shapes(node, world) for world in range(3))  # type: Any, Any, Any
+            if not same or any(a and a != b for a, b in zip(made, same, strict=False)):
+                one = other = None  # a rule that is not known
             of_loop = node.op in _PARTS and steps[node.where] >= size
             other = one if of_loop else other
             if node.op == "setitem":  # a loop fills it
@@ -590,7 +593,7 @@ class Program(Source):
             elif one != other and doubt is None:
                 doubt = i
             if varying.isdisjoint(slots):
-                held = other != made and _unlike(node)
+                held = other != same and _unlike(node)
             else:
                 varying.update(node.results)
                 held = node.op == "select" and node.args[2] == size - 1 and not of_loop
