@@ -10,6 +10,7 @@ import ast
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ from tinyrnn.weights.spec import MAX_DIMS, MEMORY_FLOOR, READ, Array, shown
 VERSION = 8  # of the schema
 MOST = 1 << 40  # of a size
 MAX_EXPRESSION = 2000  # characters
-MOST_DOUBTS = 99
 MAX_NESTING = 99  # of an expression; the limit of Python may be any
 # Sizes in place of those that vary or are not known yet, all different, so that equal ones are the same.
 PRIMES = [n for n in range(61, 1200) if all(n % k for k in range(2, 35))]
@@ -209,6 +209,7 @@ _HOLDING = (
     "ge",
     "full",
 )
+_PARTS = ("select", "slice")
 # Operations that read whole numbers as places.
 _INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
 # Operations whose results share numbers with what they read.
@@ -295,6 +296,7 @@ class Program(Source):
         True: sizes beside the batch are the example's, and time no axis that varies.
     """
 
+    ran: list[list[Axis]]  # the axes of the inputs in the last run
     held: LoadError | None = None  # an operation holds the number of steps
 
     def __init__(self, file: WeightsFile) -> None:
@@ -546,78 +548,68 @@ class Program(Source):
         Numbers without which it fails there are sizes for certain; those with which it fails are none.
         """
         symbols = self.symbols[0]
-        # Shapes at twice the size, with numbers as they are and with twice the size; and those of the file.
-        worlds = [{name: self.whole(name, symbols) for name in self.inputs} for _ in range(3)]
+        # Shapes with numbers as they are, with twice the size; and those of the file.
+        worlds: list[dict[str, Shape]] = [{}, {}, {}]
         for name, own in zip(self.inputs, axes, strict=True):
-            told = worlds[2][name]
-            sizes = (n * (1 + has(axis, kind)) for n, axis in zip(told.shape, own, strict=True))
-            worlds[0][name] = worlds[1][name] = Shape(tuple(sizes), told.dtype)
-        roots = (size, 1 / size, math.sqrt(size), 1 / math.sqrt(size))
-        taken: dict[str, set[Any]] = {}  # steps by line
-        for node in self.nodes:
-            if node.op in ("select", "slice"):
-                taken.setdefault(node.where, set()).add(node.args[2])
-        doubts: dict[str, set[int]] = {}  # operations by what depends on them
-        certain: set[int] = set()
+            told = self.whole(name, symbols)
+            sizes = [n * (1 + has(axis, kind)) for n, axis in zip(told.shape, own, strict=True)]
+            worlds[0][name] = worlds[1][name] = Shape((*sizes,), told.dtype)
         varying = set(self.inputs)
+        steps = Counter(node.where for node in self.nodes if node.op in _PARTS)
+        doubts: dict[str, Any] = {}  # the first operation that each value depends on
+        certain: set[Any] = {None}
 
-        def of_size(one: Any) -> bool:
-            if isinstance(one, Slot):  # a number that follows from what is no symbol any more
-                return one.name in self.numbers and not any(_symbols(self.numbers[one.name]))
-            return type(one) in (int, float) and one in roots
+        def number(one: Any) -> Any:
+            known = isinstance(one, Slot) and one.name in self.numbers
+            return _sized(self.numbers[one.name], symbols) if known else one
 
         def shapes(node: Node, world: int) -> Any:
             def value(one: Any) -> Any:
-                known = isinstance(one, Slot) and one.name in self.numbers
-                if isinstance(one, Slot) and not known:
+                if isinstance(one, Slot):
                     return worlds[world].get(one.name) or self.whole(one.name, symbols)
-                one = _sized(self.numbers[one.name], symbols) if known else one
-                if type(one) is not int or world == 2 or not (world or known):
+                if type(one) is not int or world != 1:
                     return one
                 return 2 * one if one % size == 0 else one + size * (node.op == "arange" and one == size - 1)
 
             with suppress(*WRONG):
-                return shapes_of(node.op, mapped(node.args, value), mapped(node.kwargs, value))
+                return [tuple(one) for one in shapes_of(node.op, *mapped((node.args, node.kwargs), value))]
             return None
 
         for i, node in enumerate(self.nodes):
-            slots = {one.name for one in flat((node.args, node.kwargs)) if isinstance(one, Slot)}
-            doubt = {one for name in slots for one in doubts.get(name, ())} - certain
-            made = [self.whole(name, symbols) if name else Shape((), "") for name in node.results]
-            one, other, same = (shapes(node, world) for world in range(3))
-            if not same or any(a.shape not in (tuple(b), ()) for a, b in zip(made, same, strict=False)):
+            node = node._replace(args=mapped(node.args, number))
+            slots = [one.name for one in flat((node.args, node.kwargs)) if isinstance(one, Slot)]
+            doubt: Any = next((doubts[name] for name in slots if doubts.get(name) not in certain), None)
+            made = [self.whole(name, symbols).shape if name else () for name in node.results]
+            one, other, same = (shapes(node, world) for world in range(3))  # type: Any, Any, Any
+            if not same or any(a and a != b for a, b in zip(made, same, strict=False)):
                 one = other = None  # a rule that is not known
-            of_loop = (
-                node.op in ("select", "slice")
-                and len(taken[node.where]) >= size
-                and taken[node.where].issuperset(range(size))
-            )
+            of_loop = node.op in _PARTS and steps[node.where] >= size
             other = one if of_loop else other
             if node.op == "setitem":  # a loop fills it
-                one, certain = other, certain | doubt
+                one = other
+                certain.add(doubt)
             if one is None or other is None:
-                certain |= doubt if one or other else set()
-                twice = [tuple(n * (1 + (n == size)) for n in a.shape) for a in made]
-                one = other = one or other or twice
-            elif one != other and not doubt and len(doubts) < MOST_DOUBTS:
-                doubt = {i}
-            if slots & varying:
+                certain.add(doubt if one or other else None)
+                one = other = one or other or [tuple(n * (1 + (n == size)) for n in a) for a in made]
+            elif one != other and doubt is None:
+                doubt = i
+            if varying.isdisjoint(slots):
+                held = other != same and _unlike(node)
+            else:
                 varying.update(node.results)
-                read = worlds[0].get(node.args[0].name) if isinstance(node.args[0], Slot) else None
-                last = node.op == "select" and not of_loop and node.args[2] == size - 1
-                held = last and read and read.shape[node.args[1]] == 2 * size
-            else:  # a constant that is not the first numbers of those at any size
-                place = {"arange": 0, "slice": 2}.get(node.op, 99)
-                begins = len(node.args) > 1 and any(node.args[place : place + 1])
-                held = other != same and (begins or node.op in ("flip", "linspace"))
-            if held or (node.op in _HOLDING and any(map(of_size, node.args))):
+                held = node.op == "select" and node.args[2] == size - 1 and not of_loop
+                held = held and worlds[0][slots[0]].shape[node.args[1]] == 2 * size
+            numbers = [one for one in node.args if type(one) in (int, float)]
+            if held or (
+                node.op in _HOLDING and {size, 1 / size, size**0.5, size**-0.5}.intersection(numbers)
+            ):
                 return node
-            for name, *both, a in zip(node.results, one, other, made, strict=False):
+            for name, *both in zip(node.results, one, other, strict=False):
                 for world, n in zip(worlds, both, strict=False):
-                    world[name] = Shape(tuple(n), a.dtype)
-                doubts |= {name: doubt} if doubt else {}
-        left = [doubts.get(one.name, set()) - certain for one in flat(self.outputs) if isinstance(one, Slot)]
-        return next((self.nodes[min(one)] for one in left if one), None)
+                    world[name] = Shape(n, self.shapes[name].dtype if name else "")
+                doubts |= {} if doubt is None else {name: doubt}
+        left: list[Any] = [doubts.get(one.name) for one in flat(self.outputs) if isinstance(one, Slot)]
+        return next((self.nodes[one] for one in left if one not in certain), None)
 
     def record(self, world: int) -> Record:
         """The operations on inputs of the sizes of a world."""
@@ -705,6 +697,12 @@ class Program(Source):
             if array.shape != one.shape:
                 raise Unfit(f"makes {array.shape}, expected {one.shape}")
         return [array.astype(READ[one.dtype][1]) for array, one in zip(found, shapes, strict=False)]
+
+
+def _unlike(node: Node) -> bool:
+    """True of an operation whose first numbers are others where it makes more."""
+    begin = node.args[{"arange": 0, "slice": 2}.get(node.op, 99) :][:1]
+    return node.op in ("flip", "linspace") or (len(node.args) > 1 and any(begin))
 
 
 def _known(given: Given, floats: bool) -> Known:

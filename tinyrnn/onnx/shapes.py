@@ -547,7 +547,7 @@ def _between(given: Sequence[Symbol | Known], x: Symbol, axis: int) -> Padded:
     counts = [{array.shape[axis] for array in one.worlds} for one in others]
     if len(others) < len(given) - 1 or any(len(one) > 1 for one in counts):
         raise Unfit("joins steps, expected those of one sequence and zeros")
-    before, behind = (sum(map(sum, part)) for part in (counts[:place], counts[place:]))
+    before, behind = (sum(map(sum, side)) for side in (counts[:place], counts[place:]))
     return _padded(x, before, behind)
 
 
