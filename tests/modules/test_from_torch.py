@@ -739,7 +739,7 @@ def test_lengths_may_come_first():
     with torch.no_grad():
         wanted = module(ends, x).numpy()
     np.testing.assert_allclose(found(x.numpy(), lengths=ends.numpy()), wanted, atol=2e-5)
-    with pytest.raises(ValueError, match="lengths for 1 tensors, 2 times"):
+    with pytest.raises(ValueError, match="has 2 lengths and 1 other"):
         tr.from_torch(_Odd(lambda self, a, x, b: (self.rnn(x)[0], a, b)), (ends, x, ends.clone()))
 
 
@@ -762,10 +762,10 @@ def test_a_mask_with_the_batch_first_beside_steps_first():
 
 @pytest.mark.filterwarnings("ignore:To copy construct")
 def test_copies_of_inputs_are_inputs():
-    """`as_tensor`, `tensor` and `new_tensor` copy numbers; none of them makes a constant."""
+    """`as_tensor` and `tensor` copy numbers; `new_tensor` makes a constant of some."""
 
     def forward(self, x):
-        return self.rnn(torch.as_tensor(x, dtype=torch.float))[0] * x.new_tensor(x[..., :1]) + x.new_tensor(
+        return self.rnn(torch.as_tensor(x, dtype=torch.float))[0] * torch.tensor(x[..., :1]) + x.new_tensor(
             [0.5]
         )
 
@@ -798,6 +798,19 @@ def test_a_loop_of_python_is_named_with_its_line(forward, message):
 def test_one_step_of_a_loop_is_refused():
     with pytest.raises(tr.LoadError, match="step 5 of a loop is read, expected the last one, or all of them"):
         tr.from_torch(_Odd(_steps(range, last=True), cell=True), floats(3, 14, 6))
+
+
+def test_a_step_that_is_an_output_is_named_by_its_line():
+    def forward(self, x):
+        h, hs = torch.zeros(x.size(0), 8), []
+        for t in range(x.size(1)):
+            h = self.rnn(x[:, t], h)
+            hs.append(h)
+        return hs, x.exp()
+
+    loop = _Odd(forward, cell=True)
+    with pytest.raises(tr.LoadError, match=r"gru_cell of rnn: step \d of a loop is read"):
+        tr.from_torch(loop, floats(3, 14, 6))
 
 
 def test_packed_steps_that_are_changed_are_refused():

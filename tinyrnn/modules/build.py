@@ -71,8 +71,6 @@ from tinyrnn.values import Input, Rate, Value, read_by
 from tinyrnn.weights.spec import Array, shown
 
 TOLERANCE = 1e-4
-# Kinds of ours, as Python's errors name them.
-_OWN = re.compile("'(?:Known|Named|Now|Symbol|Rows|Packed|Held|Pairs|Scores|Weighted|Padded)'")
 WINDOWS = ("conv1d", "conv2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
 _LEAST_STEPS = 60
 MOST_COMPARED = 1009  # of the sizes that the code names in comparisons: it is asked on both sides of each
@@ -176,7 +174,7 @@ def _invented(module: Any) -> Any:
 
 
 def leading(ports: list[Port]) -> Port:
-    """The first input but lengths, which says what the batch and time are."""
+    """The first input but lengths."""
     return next(port for port in ports if port.role != "lengths")
 
 
@@ -209,8 +207,8 @@ def ports_of(given: list[tuple[str, Any]], first: Record) -> list[Port]:
     count = [port.role for port in found].count("lengths")
     if count > min(1, len(found) - 1):
         raise ValueError(
-            f"from_torch: example has lengths for {len(found) - count} tensors, {count} times, "
-            "expected a sequence, and its lengths at most once"
+            f"from_torch: example has {count} lengths and {len(found) - count} other tensors, expected a "
+            "sequence and its lengths"
         )
     return found
 
@@ -278,6 +276,8 @@ class Search:
         self.ports, self.tables = source.ports, source.tables
         self.lead = leading(self.ports)
         self.starts: set[str] = set()  # inputs that recurrent layers begin with
+        self.ran: list[bool] = []  # True of a guess with which the module ran
+        self.timed = [False] * (self.lead.name in axes)  # likewise, of those of time
 
     def guesses(self) -> Iterator[tuple[int | None, int | None, dict[str, str]]]:
         """The axes of the first input that are the batch and time, the likeliest first.
@@ -312,26 +312,19 @@ class Search:
                         if port.tensor.shape[place] == one.tensor.shape[own]:
                             yield place, None, {f"{one.name}[{1 - own}]": TIME}
             yield batch, time, {}
-            alike = [
-                f"{one.name}[{time}]"
-                for one in others
-                if time and 1 < one.rank < port.rank
-                if port.tensor.shape[time] in one.tensor.shape[time : time + 1]
-            ]
-            if alike:  # of the same size by chance
-                yield batch, time, dict.fromkeys(alike, FRAME)
-            still = [
-                f"{one.name}[{time}]" for one in others if one.rank == port.rank > 2 and time is not None
-            ]
-            if still:  # a decoder of so many steps
-                yield batch, time, dict.fromkeys(still, FRAME)
+            if time is None:
+                continue
+            fewer = [one for one in others if time and 1 < one.rank < port.rank]
+            size = port.tensor.shape[time]
+            alike = [one for one in fewer if size in one.tensor.shape[time : time + 1]]  # by chance
+            steps = [one for one in others if one.rank == port.rank > 2]  # those of a decoder
+            for named in filter(None, (alike, steps)):
+                yield batch, time, {f"{one.name}[{time}]": FRAME for one in named}
 
-    def all_guesses(
-        self, ran: list[bool], timed: list[bool]
-    ) -> Iterator[tuple[int | None, int | None, dict[str, str]]]:
+    def all_guesses(self) -> Iterator[tuple[int | None, int | None, dict[str, str]]]:
         """The guesses; if the module ran with none of those of time, again with the batch of the example."""
         yield from self.guesses()
-        if not any(timed or ran) and self.source.hold():
+        if not any(self.timed or self.ran) and self.source.hold():
             yield from self.guesses()
 
     def net(self) -> Net:
@@ -353,11 +346,9 @@ class Search:
                     states |= {f"{name}[{i}]": kind for i, kind in enumerate(kinds)}
         best: int | None = None
         error = self.source.error("no axis of the example is the batch")
-        ran: list[bool] = []
-        timed = [False] * (self.lead.name in self.axes)  # those of other steps than the example's
-        for batch, time, more in self.all_guesses(ran, timed):
+        for batch, time, more in self.all_guesses():
             told = states | more
-            still = time is None and not more and bool(timed) and not any(timed)
+            still = time is None and not more and bool(self.timed) and not any(self.timed)
             while True:
                 attempt = _Attempt(self, batch, time, told, still)
                 try:
@@ -390,8 +381,8 @@ class Search:
                     if attempt.leaks and self.source.padding < 2:
                         self.source.padding += 1
                         continue
-                    ran.append(not attempt.failed)
-                    timed += ran[-1:] * (time is not None)
+                    self.ran.append(not attempt.failed)
+                    self.timed += self.ran[-1:] * (time is not None)
                     reached = -1 if attempt.failed else attempt.done
                     if best is None or (reached > best and (time is not None or still or more)):
                         best, error = reached, fault
@@ -518,8 +509,6 @@ class _Attempt:
         kept = {name: pair for name, pair in found.items() if again.get(own[name]) != name} or found
         try:
             net = self.graph(kept)
-        except LoadError:
-            raise
         except WRONG as error:
             raise self.error(str(error), self.blamed([])) from None
         for world, (_, arrays) in enumerate(runs):
@@ -727,6 +716,7 @@ class _Attempt:
                 )
             return
         results: list[Any] = []
+        seen: list[Any] = []
         kinds = [""] * len(op.results)
         try:
             arrays = [[run.arrays[number] for number in op.results] for run in self.runs]
@@ -737,6 +727,7 @@ class _Attempt:
             call = Made(
                 op, self.read(op.args, twin.args), self.read(op.kwargs, twin.kwargs), self.site, sizes, kinds
             )
+            seen = flat((call.args, call.kwargs))
             results = self.results(call)
             for found, whole in zip(results, sizes, strict=False):
                 given = isinstance(found, Symbol) and not isinstance(found, Unfinished)
@@ -750,7 +741,8 @@ class _Attempt:
             results = [error] * len(op.results)
         except WRONG as error:
             text = str(error).partition("; a graph of so many steps")[0]  # that advice is for files
-            if isinstance(error, (TypeError, AttributeError)) and _OWN.search(text):
+            own = (type(one) for one in seen if type(one).__module__.startswith("tinyrnn"))
+            if any(re.search(rf"\W{one.__name__}('| object)", text) for one in own):
                 text = "reads a value or the number of steps where a layer has a number, expected a constant"
             results = [self.error(text, op)] * len(op.results)
         for i, number in enumerate(op.results):
@@ -781,7 +773,7 @@ class _Attempt:
         values: dict[str, Value] = {}
         for name, (given, _) in kept.items():
             if given.reversed:
-                raise self.error(f"output {name!r} has the steps from the last to the first")
+                raise Unfit(f"output {name!r} has the steps from the last to the first")
             values[name] = given.framed(framed(given.axes))
         used = read_by(values.values())
         inputs = {name: value for name, value in self.site.inputs.items() if id(value) in used}

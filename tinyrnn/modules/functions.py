@@ -255,7 +255,7 @@ def named(names: str, entry: Entry) -> dict[str, Entry]:
 
 
 def operand(call: Made, one: Any) -> Any:
-    """A value, a tensor or a number that arithmetic reads; indices become numbers by a table of them."""
+    """What arithmetic reads: a value, a tensor or a number; indices become numbers by a table."""
     if isinstance(one, (bool, int, float)):
         return Known(np.array(max(one, LOWEST), np.float32))
     root = one.value if isinstance(one, Symbol) and not isinstance(one, Unfinished) else None
@@ -301,14 +301,9 @@ def of_rows(call: Made, op: str, x: Symbol, rows: Rows) -> Any:
     return call.onnx(op, x, Symbol(number_of_steps(value), axes))
 
 
-def masked(scores: Scores, mask: Any) -> Scores:
-    """Scores of which those where the mask is true do not count; lengths do not, everywhere."""
-    return scores if isinstance(mask, Rows) else attention_of.masked(scores, mask)
-
-
-def of_mask(scores: Scores, mask: Any) -> Scores:
-    """Scores with a mask that is added where it has floats, and else true for what counts."""
-    return scores if isinstance(mask, Rows) else attention_of.of_mask(scores, mask)
+def masked(scores: Scores, mask: Any, of: Any = attention_of.of_mask) -> Scores:
+    """Scores with a mask; lengths change none, as a net heeds them everywhere."""
+    return scores if isinstance(mask, Rows) else of(scores, mask)
 
 
 def filled(call: Made) -> Any:
@@ -317,7 +312,7 @@ def filled(call: Made) -> Any:
         number = operand(call, call.arg(2, "value"))
         if not isinstance(number, Known) or np.any(number.array("value") > attention_of.LOWEST):
             raise Unfit("fills scores with a number that a softmax sees, expected -inf")
-        return masked(x, mask)
+        return masked(x, mask, attention_of.masked)
     return x if isinstance(mask, Rows) else call.onnx("Where", mask, operand(call, call.arg(2, "value")), x)
 
 
@@ -593,16 +588,11 @@ def pool(op: str, count: int, call: Made) -> Any:
     kernel = by_axis(call.arg(1, "kernel_size"), count)
     more: dict[str, Any] = {"strides": by_axis(call.arg(2, "stride") or kernel, count)}
     more["pads"] = by_axis(call.arg(3, "padding", 0), count) * 2
+    more["ceil_mode"] = call.arg(5 if op == "MaxPool" else 4, "ceil_mode", False)
     if op == "MaxPool":
-        more |= {
-            "dilations": by_axis(call.arg(4, "dilation", 1), count),
-            "ceil_mode": call.arg(5, "ceil_mode", False),
-        }
+        more["dilations"] = by_axis(call.arg(4, "dilation", 1), count)
     else:
-        more |= {
-            "ceil_mode": call.arg(4, "ceil_mode", False),
-            "count_include_pad": call.arg(5, "count_include_pad", True),
-        }
+        more["count_include_pad"] = call.arg(5, "count_include_pad", True)
     return [call.onnx(op, call.arg(0, "input"), kernel_shape=kernel, **more)]
 
 
@@ -1038,7 +1028,7 @@ def attention(call: Made) -> Any:
     query, keys, values = (call.symbol(i, name) for i, name in enumerate(("query", "key", "value")))
     scale, mask = call.arg(6, "scale", call.sizes[0][-1][0] ** -0.5), call.arg(3, "attn_mask")
     scores = Scores(query, keys, scale).changed(weighs=True, causal=call.arg(5, "is_causal", False))
-    return attend(scores if mask is None else of_mask(scores, mask), values)
+    return attend(scores if mask is None else masked(scores, mask), values)
 
 
 def many_heads(call: Made) -> Any:
@@ -1062,7 +1052,7 @@ def many_heads(call: Made) -> Any:
         )
     scores = Scores(ready[0], ready[1], (len(weights[0]) // heads) ** -0.5).changed(weighs=True)
     for mask in (call.arg(14, "key_padding_mask"), call.arg(16, "attn_mask")):
-        scores = scores if mask is None else of_mask(scores, mask)
+        scores = scores if mask is None else masked(scores, mask)
     found = attend(scores, ready[2])
     found = found.with_axes([found.axes[2], found.axes[0], part(len(weights[2]))])
     out = products.linear(found, 2, call.array(11, "weight"), call.array(12, "bias"))
@@ -1481,7 +1471,6 @@ FUNCTIONS: dict[str, Function] = {
     **dict.fromkeys(CELLS, partial(cell, False)),
     "pack_padded_sequence": pack,
     "pad_packed_sequence": unpack,
-    "new_tensor": lambda call: cast(call._replace(args=call.args[1:])),
     **named("as_tensor bool double float half int long tensor to to_copy type type_as", cast),
     **named(SAME, same),
 }

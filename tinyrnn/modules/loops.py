@@ -6,7 +6,7 @@ stand around it. A value in the body has no axis of time, as in the loops of ONN
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -70,6 +70,12 @@ def _blank(op: Op) -> bool:
 
 def _array(one: Any) -> Any:
     return one.array if isinstance(one, Given) else None
+
+
+def _with(op: Op, leaves: Iterable[Any]) -> Any:
+    """The arguments of an operation with other leaves."""
+    left = iter(leaves)
+    return mapped((op.args, op.kwargs), lambda _: next(left, None))
 
 
 def _maker(one: Any) -> Op | None:
@@ -285,8 +291,7 @@ class _Rolling:
             ]
             if len({len(one) for one in steps}) > 1:
                 raise Unfit(UNLIKE)
-            left = [self.merged(leaves, k, i, own) for leaves in zip(*steps, strict=True)][::-1]
-            args, kwargs = mapped((op.args, op.kwargs), lambda _, left=left: left.pop())  # type: ignore[misc]
+            args, kwargs = _with(op, [self.merged(leaves, k, i, own) for leaves in zip(*steps, strict=True)])
             at = {"setitem": 0, **dict.fromkeys(CELLS, 1)}.get(op.name, len(args))
             state = refs(args[at : at + 1])
             if state and [own.get(n, (None,))[0] for n in state] == [(k, i, r) for r in range(len(state))]:
@@ -314,7 +319,13 @@ class _Rolling:
             place = loop.end
         for op in self.ops[place:]:
             self.behind(op)
-        return mapped(outputs, self.outside)
+        makers = {number: op for op in self.ops for number in op.results}
+
+        def output(one: Any) -> Any:
+            self.op = makers.get(getattr(one, "number", -1), self.op)
+            return self.outside(one)
+
+        return mapped(outputs, output)
 
 
 def _whole(ops: list[Op], arrays: list[Any], counts: Sequence[int]) -> None:
@@ -340,18 +351,13 @@ def _whole(ops: list[Op], arrays: list[Any], counts: Sequence[int]) -> None:
         return 2 * now - before if type(before) is type(now) is int else now
 
     for one, op in both:
-        leaves = list(map(next_of, *(flat((each.args, each.kwargs)) for each in (one, op))))
-        args, kwargs = mapped((op.args, op.kwargs), partial(_next, iter(leaves)))
+        args, kwargs = _with(op, map(next_of, *(flat((each.args, each.kwargs)) for each in (one, op))))
         if not (ops[high:] and ops[high].name == op.name and _told(ops[high].args) == _told(args)):
             new = range(len(arrays), len(arrays) + len(op.results))
             arrays += [arrays[number] for number in op.results]
             ops.insert(high, op._replace(args=args, kwargs=kwargs, results=[*new]))
         later |= zip(op.results, ops[high].results, strict=False)
         high += 1
-
-
-def _next(leaves: Iterator[Any], _: Any) -> Any:
-    return next(leaves, None)
 
 
 def _told(args: Any) -> list[Any]:
