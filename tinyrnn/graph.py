@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from tinyrnn.ports import GraphStream, stream_plan
 from tinyrnn.sequential import Nest
 from tinyrnn.tensors import Frame
 from tinyrnn.values import Input, Spread, Value, applied, wired
+
+MOST_NAMES = 20  # of layers in a message
 
 
 class Node(NamedTuple):
@@ -53,8 +56,7 @@ class Graph(Nest):
     Raises
     ------
     ValueError, TypeError
-        If the outputs depend on another input, an input is not used, a name is given twice, or layers read
-        each other's values in a circle without a `Feedback`.
+        If the outputs depend on another input, an input is not used, or a name is given twice.
     """
 
     _recurrent = True
@@ -160,11 +162,12 @@ class Graph(Nest):
     def _in_loop(self) -> str:
         """The layers of loops, and those among them that may be the fault, for a message."""
         loop: list[Node] = []
+        end = 0
         for place, node in enumerate(self._nodes, len(self._inputs)):
-            last = max(node.reads)
-            if last >= place:
-                loop += self._nodes[place - len(self._inputs) : last - len(self._inputs) + 1]
-        names = ", ".join(dict.fromkeys(node.name for node in loop))
+            end = max(end, *node.reads) if max(node.reads) >= place else end
+            loop += [node] * (place <= end)
+        told = [*dict.fromkeys(node.name for node in loop)]
+        names = ", ".join(told[:MOST_NAMES] + ["..."] * (len(told) > MOST_NAMES))
         both = [node.name for node in loop if getattr(node.layer, "bidirectional", False)]
         why = f"{both[0]!r} is bidirectional" if both else "one of them needs the full sequence"
         return f": {names} run step by step, and {why}: put that before or after the loop"
@@ -537,53 +540,58 @@ def _ordered(inputs: list[Input], outputs: Mapping[str, Value]) -> list[Value]:
         left.extend(value.reads)
     values = sorted((one for one in found.values() if one.layer is not None), key=lambda one: one.serial)
     groups = _loops(values)
-    members: dict[int, list[Value]] = {}
-    for value in values:
-        members.setdefault(groups[id(value)], []).append(value)
+    places = {id(value): place for place, group in enumerate(groups) for value in group}
+    needs = [
+        {places[id(read)] for value in group for read in value.reads if id(read) in places}
+        for group in groups
+    ]
+    readers: list[list[int]] = [[] for _ in groups]
+    for place, own in enumerate(needs):
+        own.discard(place)
+        for one in own:
+            readers[one].append(place)
+    ready = [place for place, own in enumerate(needs) if not own]  # in order, so a heap
     ordered: list[Value] = []
-    done = {id(one) for one in inputs}
-    waiting = sorted(members.values(), key=lambda group: group[0].serial)
-    while waiting:
-        for group in waiting:
-            own = {id(value) for value in group}
-            if all(id(read) in done or id(read) in own for value in group for read in value.reads):
-                break
-        else:
-            raise ValueError(
-                "Net: got layers that read each other's values in a circle: put a Feedback into it"
-            )
-        waiting.remove(group)
-        ordered += group
-        done |= own
+    while ready:
+        place = heappop(ready)
+        ordered += groups[place]
+        for one in readers[place]:
+            needs[one].remove(place)
+            if not needs[one]:
+                heappush(ready, one)
     return ordered
 
 
-def _loops(values: list[Value]) -> dict[int, int]:
-    """For each value the number of its loop, or one of its own: strongly connected components."""
+def _loops(values: list[Value]) -> list[list[Value]]:
+    """The values of each loop, and the others alone: strongly connected components."""
     users: dict[int, list[Value]] = {id(value): [] for value in values}
     for value in values:
         for read in value.reads:
             if id(read) in users:
                 users[id(read)].append(value)
-
-    def reached(start: Value, forwards: bool) -> set[int]:
-        seen: set[int] = set()
-        left = [start]
-        while left:
-            value = left.pop()
-            if id(value) in seen or id(value) not in users:
-                continue
+    behind: list[Value] = []  # each behind all that read it, but for those of its loop
+    seen: set[int] = set()
+    left = [(value, False) for value in values]
+    while left:
+        value, is_done = left.pop()
+        if is_done:
+            behind.append(value)
+        elif id(value) not in seen:
             seen.add(id(value))
-            left.extend(users[id(value)] if forwards else value.reads)
-        return seen
-
-    group = {id(value): i for i, value in enumerate(values)}
-    for value in values:
-        if value.reads and value.reads[0].serial > value.serial:  # a feedback: the only way to a circle
-            number = group[id(value)]
-            for member in reached(value, True) & reached(value, False):
-                group[member] = number
-    return group
+            left.append((value, True))
+            left += [(user, False) for user in users[id(value)]]
+    groups: list[list[Value]] = []
+    for value in reversed(behind):
+        group, reads = [], [value]
+        while reads:
+            one = reads.pop()
+            if id(one) in seen:
+                seen.remove(id(one))
+                group.append(one)
+                reads += one.reads
+        if group:
+            groups.append(sorted(group, key=lambda one: one.serial))
+    return sorted(groups, key=lambda group: group[0].serial)
 
 
 def _names(values: list[Value]) -> list[str]:

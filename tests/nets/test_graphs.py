@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,26 @@ def test_what_cannot_be() -> None:
         ValueError, match=r"within a loop: delay, add, both, linear .* 'both' is bidirectional"
     ):
         tr.Net(x, h)
+
+
+def test_many_loops_within_each_other_take_no_long_time() -> None:
+    """In seconds of the processor: they took the square of their number, 8 and 18 for as many."""
+    for fits in (True, False):
+        before = [tr.Feedback(3) for _ in range(1600)]
+        x = value = tr.Input(3)
+        for one in before:
+            value = value + one
+        value = value if fits else tr.LSTM(3, 3, bidirectional=True)(value)[..., :3]
+        for one in before:
+            value = value * 1.5
+            one.connect(value)
+        begun = process_time()
+        if fits:
+            tr.Net(x, value)
+        else:
+            with pytest.raises(ValueError, match=r"delay_19, \.\.\. run step by step, and 'lstm' is"):
+                tr.Net(x, value)
+        assert process_time() - begun < 4
 
 
 def test_arithmetic_with_numbers() -> None:

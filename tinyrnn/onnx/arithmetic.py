@@ -196,9 +196,9 @@ def raised(a: Any, b: Any) -> Value:
 # ---- numbers of one value --------------------------------------------------------------------------------
 
 
-def of_each(make: Callable[[Call], Any]) -> Callable[[Call], Symbol]:
+def of_each(make: Callable[[], Any]) -> Callable[[Call], Symbol]:
     """A function of each number; ``make`` gives the layer."""
-    return lambda call: call.symbol(0).mapped(make(call))
+    return lambda call: call.symbol(0).mapped(make())
 
 
 def tanh(call: Call) -> Symbol:
@@ -207,7 +207,7 @@ def tanh(call: Call) -> Symbol:
 
 
 def of_attribute(name: str, default: float, made: Callable[[float], Any]) -> Callable[[Call], Symbol]:
-    return of_each(lambda call: made(float(call.attributes.get(name, default))))
+    return lambda call: call.symbol(0).mapped(made(float(call.attributes.get(name, default))))
 
 
 def dropout(call: Call) -> list[Any]:

@@ -16,7 +16,6 @@ from tinyrnn.onnx.symbols import BATCH, BATCH_SIZES, Known, Places, Retry, Sizes
 from tinyrnn.weights.spec import Array
 
 ALL = 2**31 - 1  # the end of a Slice that takes all
-
 # Arithmetic with these numbers changes nothing.
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
@@ -97,24 +96,20 @@ def moved(call: Call) -> list[Given] | None:
         return None
     if op == "Concat" and any(isinstance(one, Known) for one in call.inputs):
         return None
-    found = None if op == "Slice" and _cuts_rows(call, first) else _moved(call, first, 2)
+    if op == "Slice" and any(
+        one == other and one[2] < ALL and axis_of(one[0], first.ids.ndim) == first.batch
+        for one, other in zip(*(bounds(call.fold(world)) for world in (0, 1)), strict=True)
+    ):
+        return None  # rows up to one by its number
+    found = _moved(call, first, 2)
     if found is None or (op == "Expand" and found[0].size > first.ids.size):
-        return None  # copies, perhaps steps; some rows
+        return None  # copies, perhaps steps
     if first.batch is not None and op in ("Reshape", "Slice"):  # of three rows the first two are the same
         for one, other in zip(found, _moved(call, first, 3) or (), strict=True):
             at = Places(one).batch
             if at is not None and (other.shape[at] != 3 or not np.array_equal(other.take([0, 1], at), one)):
                 return None
     return [Places(ids) for ids in found]
-
-
-def _cuts_rows(call: Call, first: Places) -> bool:
-    """True if a Slice of states ends at a row of the batch by its number, which is not how many there are."""
-    if any(isinstance(one, Known) and one.varies for one in call.inputs):
-        return False
-    counts = [atom.declared for atom in call.builder.states.batch]
-    own = [end for axis, _, end, _ in bounds(call.fold()) if axis_of(axis, first.ids.ndim) == first.batch]
-    return any(end < ALL and end not in counts for end in own)
 
 
 def _moved(call: Call, first: Places, rows: int) -> list[Array] | None:

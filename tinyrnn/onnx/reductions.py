@@ -13,7 +13,6 @@ from tinyrnn.importing import Unfit, weighted
 from tinyrnn.layers import (
     BatchNorm1d,
     GroupNorm,
-    InstanceNorm1d,
     LayerNorm,
     LogSoftmax,
     Softmax,
@@ -214,29 +213,13 @@ def _normalised(x: Symbol, groups: int, eps: float, scale: Array, bias: Array) -
     return Symbol(reframed(found, x.value.frame), x.axes, x.reversed)
 
 
-def instance_norm(call: Call) -> Symbol:
-    x = call.symbol(0)
-    claim_rows(x)
-    scale, bias = call.array(1).reshape(-1), call.array(2).reshape(-1)
-    channels = x.frame_axis(1)
-    eps = float(call.attributes.get("epsilon", 1e-5))
-    if not len(scale) == len(bias) == channels:
-        raise Unfit(f"has {len(scale)} scales for {channels} channels")
-    for axis in range(2, x.rank):
-        claim_time(x, axis)
-    if any(has(axis, TIME) for axis in x.axes[2:]):
-        return _normalised(x, channels, eps, scale, bias)
-    size = math.prod(x.frame_axis(i) for i in range(2, x.rank))
-    layer = weighted(InstanceNorm1d(channels, eps=eps, affine=True), weight=scale, bias=bias)
-    return Symbol(layer(x.framed((channels, size))), x.axes, x.reversed)
-
-
 def group_norm(call: Call) -> Symbol:
+    """A norm of groups of channels; an InstanceNormalization has one of each."""
     x = call.symbol(0)
     claim_rows(x)
-    groups = call.attributes.get("num_groups", 1)
     scale, bias = call.array(1).reshape(-1), call.array(2).reshape(-1)
     channels = x.frame_axis(1)
+    groups = call.attributes.get("num_groups", channels)
     if not len(scale) == len(bias) == channels:
         raise Unfit(f"has {len(scale)} scales for {channels} channels")
     eps = float(call.attributes.get("epsilon", 1e-5))

@@ -16,7 +16,7 @@ from tinyrnn.layers import (
     Embedding,
 )
 from tinyrnn.onnx.arithmetic import aligned, operands, settled
-from tinyrnn.onnx.folding import FOLDS, axes_of, axis_of, bounds, sections, span, squeezed_axes
+from tinyrnn.onnx.folding import axes_of, axis_of, bounds, sections, span, squeezed_axes
 from tinyrnn.onnx.nodes import Call, Padded, Step
 from tinyrnn.onnx.steps import MOST_STEPS, cropped, is_time, repeated, some_steps
 from tinyrnn.onnx.symbols import (
@@ -270,25 +270,28 @@ def _cut(x: Symbol, axis: int, start: int, size: int) -> Symbol:
     return x.replaced(applied(ops.Slice(start, size, dim), (value,)), axis, size)
 
 
-def _turn(x: Symbol, axis: int) -> Symbol:
-    """The other end first, of an axis of the frame."""
+def _chosen(x: Symbol, axis: int, places: Sequence[int]) -> Symbol:
+    """Numbers of an axis of the frame, by their places."""
     size = x.frame_axis(axis)
-    parts = [_cut(x, axis, i, 1).along(axis) for i in reversed(range(size))]
-    if size > 64:
-        raise Unfit(f"turns {size} numbers of a frame round, expected at most 64")
-    return x.replaced(ops.concat([value for value, _ in parts], parts[0][1]), axis, size)
-
-
-def _every(x: Symbol, axis: int, places: range) -> Symbol:
-    """Every n-th number of an axis of the frame, from the other end where n is below 0."""
-    forward = places if places.step > 0 else places[::-1]
-    x = _cut(x, axis, forward[0], forward[-1] - forward[0] + 1)
-    if forward.step > 1:
+    if not places or min(places) < 0 or max(places) >= size:
+        raise Unfit(f"takes nothing, or a number beyond the {size} of axis {axis}")
+    first, end = places[0], places[-1] + 1
+    step = max(1, places[1] - first) if len(places) > 1 else 1
+    if step > 1 and [*places] == [*range(first, end, step)]:
+        x = _cut(x, axis, first, end - first)
         before, behind = (math.prod(map(frame_size, one)) for one in (x.axes[:axis], x.axes[axis + 1 :]))
-        value = x.framed((before, frame_size(x.axes[axis]), behind))
-        pool = MaxPool2d(1, stride=(forward.step, 1))  # windows of one number
-        x = x.replaced(applied(pool, (value,)), axis, len(forward))
-    return x if forward is places else _turn(x, axis)
+        pool = MaxPool2d(1, stride=(step, 1))  # windows of one number
+        return x.replaced(applied(pool, (x.framed((before, end - first, behind)),)), axis, len(places))
+    runs: list[list[int]] = []
+    for one in places:
+        if runs and sum(runs[-1]) == one:
+            runs[-1][1] += 1
+        else:
+            runs.append([one, 1])
+    if len(runs) > 64:
+        raise Unfit(f"takes {len(runs)} parts of a frame, expected at most 64")
+    parts = [_cut(x, axis, *run).along(axis) for run in runs]
+    return x.replaced(together([one for one, _ in parts], parts[0][1]), axis, len(places))
 
 
 def slices(call: Call) -> Any:
@@ -311,11 +314,10 @@ def slices(call: Call) -> Any:
             backwards = Symbol(x.value, x.axes, not x.reversed)
             x = backwards if whole else _some_steps(x, axis, spans, sizes, (start, end))
             continue
-        places = spans[0]
         x.frame_axis(axis)
-        if spans[0] != spans[1] or not len(places):
-            raise Unfit("takes a part that is empty, or depends on the number of steps or rows")
-        x = _every(x, axis, places)
+        if spans[0] != spans[1]:
+            raise Unfit("takes a part that depends on the number of steps or rows")
+        x = _chosen(x, axis, spans[0])
     return x
 
 
@@ -333,12 +335,11 @@ def _some_steps(
     for first, second in ways:
         if first == second and 0 < len(first) <= MOST_STEPS:
             return some_steps(x, axis, first)
-    if (one.start, one.step) != (other.start, other.step) or one.step < 1:
-        raise Unfit("takes a part of the steps that depends on their number")
     behind = [size - places.stop for places, size in pairs]
-    if one.step > 1 and behind == [0, 0]:
+    alike = one.start == other.start and one.step == other.step > 0
+    if alike and one.step > 1 and behind == [0, 0]:
         return cropped(x, axis, one.start, 0, one.step)
-    if one.step > 1 or behind[0] != behind[1]:
+    if not alike or one.step > 1 or behind[0] != behind[1]:
         raise Unfit("takes a part of the steps that depends on their number")
     if x.shortened:
         try:
@@ -363,21 +364,9 @@ def gather(call: Call) -> Symbol:
     claim_time(x, axis)
     if len(atoms) == 1 and atoms[0].kind == TIME:
         return _by_number(x, axis, known, indices, sizes)
+    x.frame_axis(axis)
     places = Known(*indices).array("indices")
-    size = x.frame_axis(axis)
-    flat = [int(one) for one in places.reshape(-1)]
-    if not flat or min(flat) < 0 or max(flat) >= size:
-        raise Unfit(f"got an index beyond the {size} numbers of axis {axis}")
-    runs: list[list[int]] = []
-    for one in flat:
-        if runs and runs[-1][0] + runs[-1][1] == one:
-            runs[-1][1] += 1
-        else:
-            runs.append([one, 1])
-    if len(runs) > 64:
-        raise Unfit(f"takes {len(runs)} parts of a frame by index, expected at most 64")
-    parts = [_cut(x, axis, start, count).along(axis) for start, count in runs]
-    value = together([one for one, _ in parts], parts[0][1])
+    value = _chosen(x, axis, [int(one) for one in places.reshape(-1)]).value
     inserted = [part(size) for size in places.shape]
     return Symbol(value, [*x.axes[:axis], *inserted, *x.axes[axis + 1 :]], x.reversed)
 
@@ -424,44 +413,43 @@ def _by_input(x: Symbol, table: Matrix) -> tuple[Symbol, Matrix]:
     inputs = [value for value in reached([x.value]).values() if isinstance(value, Input)]
     if len(inputs) == 1 and not inputs[0].frame and math.prod(x.value.frame) == 1:
         numbers = np.arange(2 * len(table))
-        net = Net({"x": inputs[0]}, {"y": x.value})
-        rows, alone = (np.asarray(net(one)).reshape(-1) for one in (numbers[:, None], numbers[None]))
+        rows, alone = (_of_numbers(inputs[0], x.value, one) for one in (numbers[:, None], numbers[None]))
         rows = rows[: np.argmin([*(rows == np.round(rows)) & (abs(rows + 0.5) < len(table)), False])]
         if len(rows) and np.array_equal(rows, alone[: len(rows)]):  # a number by itself, not by those before
             return Symbol(inputs[0], x.axes, x.reversed), table[rows.astype(int)]
     raise Unfit("reads indices that the net computes, expected those of an input")
 
 
+def _of_numbers(index: Value, found: Value, numbers: Array) -> Array:
+    """The numbers of a value that follows from an input, for whole numbers of that."""
+    return np.asarray(Net({"x": index}, {"y": found})(numbers)).reshape(-1)
+
+
 def compared(function: Callable[[Call], Any]) -> Callable[[Call], Any]:
     """A comparison; one of an index and a number is a table with the result for each index."""
 
     def done(call: Call) -> Any:
+        found, learned = function(call), call.builder.learned
         index = next((one for one in call.inputs if isinstance(one, Symbol)), None)
-        graph = None if call.builder.learned is None else call.builder.ports.graph
-        ports = {port.name: port for port in graph.inputs} if graph else {}
-        name = str(index.value.label) if index is not None and index.value.layer is None else ""
         others = [one for one in call.inputs if one is not index]
         alone = all(isinstance(one, Known) and not one.varies and one.worlds[0].size == 1 for one in others)
         if (
-            index is None
+            learned is None
+            or index is None
             or not alone
-            or name not in ports
-            or not ports[name].dtype.startswith(("int", "uint"))
+            or index.value.layer is not None
+            or index.value.frame
         ):
-            return function(call)
+            return found
+        name = str(index.value.label)
         call.builder.compared.add(name)
-        rows = call.builder.learned.rows.get(name)
-        if rows is None:
-            return function(call)
-        numbers = Known(np.arange(rows).reshape(-1, 1))
-        given: Any = [
-            numbers if one is index else Known(np.asarray(getattr(one, "first", 0)).reshape(1, 1))
-            for one in call.inputs
-        ]
-        table: Any = FOLDS[call.node.op](call._replace(inputs=given).fold())
+        if name not in learned.rows:
+            return found
+        rows = learned.rows[name]
+        table = _of_numbers(index.value, found.value, np.arange(rows)[:, None]).reshape(-1, 1)
         if np.all(table == table[0]):  # no index is below 0
-            return Known(table[0, 0])
-        layer = weighted(Embedding(rows, 1), weight=np.asarray(table, np.float32))
+            return Known(table[0, 0] > 0)
+        layer = weighted(Embedding(rows, 1), weight=table)
         return Symbol(layer(index.value), index.axes, index.reversed)
 
     return done
@@ -501,6 +489,20 @@ def split(call: Call) -> list[Symbol | None]:
     return [_cut(x, axis, start, size) if size else None for start, size in zip(starts, sizes, strict=True)]
 
 
+def _beside_zeros(call: Call, given: Sequence[Symbol | Known], x: Symbol, axis: int) -> Symbol:
+    """A sequence between steps of zeros."""
+    place, pads = given.index(x), np.zeros((2, x.rank), int)
+    for i, one in enumerate(given):
+        if i == place:
+            continue
+        worlds = one.worlds if isinstance(one, Known) else (np.ones(1), np.ones(1))
+        if any(map(np.any, worlds)) or worlds[0].shape[axis] != worlds[1].shape[axis]:
+            raise Unfit("joins steps, expected those of one sequence and zeros")
+        pads[int(i > place), axis] += worlds[0].shape[axis]
+    node = call.node._replace(attributes={})
+    return pad(call._replace(inputs=[x, Known(pads.reshape(-1))], node=node))
+
+
 def concat(call: Call) -> Symbol:
     given = [one for one in operands(call) if isinstance(one, Symbol) or one.worlds[0].size]
     symbols = [one for one in given if isinstance(one, Symbol)]
@@ -513,7 +515,7 @@ def concat(call: Call) -> Symbol:
     for x in symbols:
         claim_time(x, axis)
         if is_time(x.axes[axis]):
-            return _between(given, x, axis)
+            return _beside_zeros(call, given, x, axis)
     others = tuple(met([one.axes[i] for one in symbols]) for i in range(rank) if i != axis)
     behind = math.prod(map(frame_size, others[axis:]))
     before = math.prod(map(frame_size, others[:axis]))
@@ -538,25 +540,6 @@ def concat(call: Call) -> Symbol:
         raise Unfit("reads one sequence from its end and another from its beginning, expected one order")
     axes = [*others[:axis], part(total), *others[axis:]]
     return Symbol(together(values, -2 if behind > 1 else -1), axes, ways == {True})
-
-
-def _between(given: Sequence[Symbol | Known], x: Symbol, axis: int) -> Padded:
-    """A sequence between constant steps, which are zeros."""
-    place = given.index(x)
-    others = [one for one in given if isinstance(one, Known) and not any(map(np.any, one.worlds))]
-    counts = [{array.shape[axis] for array in one.worlds} for one in others]
-    if len(others) < len(given) - 1 or any(len(one) > 1 for one in counts):
-        raise Unfit("joins steps, expected those of one sequence and zeros")
-    before, behind = (sum(map(sum, side)) for side in (counts[:place], counts[place:]))
-    return _padded(x, before, behind)
-
-
-def _padded(x: Symbol, before: int, behind: int) -> Padded:
-    """A sequence with so many steps of zeros around it."""
-    found = Padded(x.value, x.axes, x.reversed)
-    found.steps = (behind, before) if x.reversed else (before, behind)
-    found.ahead = x.ahead
-    return found
 
 
 def pad(call: Call) -> Symbol:
@@ -584,10 +567,14 @@ def pad(call: Call) -> Symbol:
         if has(x.axes[axis], TIME):
             if mode != "constant" or fill or min(before, behind) < 0 or len(x.axes[axis]) > 1:
                 raise Unfit("pads the steps with other numbers than zeros, which no layer of tinyrnn does")
-            steps = (before, behind)
+            steps = (behind, before) if x.reversed else (before, behind)
             continue
         size = x.frame_axis(axis) + before + behind
         value, dim = x.along(axis)
         sides = (before, behind) if dim == -1 else (0, 0, before, behind)
         x = x.replaced(frames.pad(value, sides, modes[mode], fill), axis, size)
-    return x if steps == (0, 0) else _padded(x, *steps)
+    if steps == (0, 0):
+        return x
+    padded = Padded(x.value, x.axes, x.reversed)
+    padded.steps, padded.ahead = steps, x.ahead
+    return padded

@@ -53,6 +53,7 @@ class States:
         self.axis, self.has_time = axis, has_time
         self.sources: list[tuple[str, Any, int]] = []  # of ids: what they are of, and how many
         self.bases: list[int] = []
+        self.end = 0  # the first id that is free
         self.of_input: dict[str, Array] = {}
         self.finals: dict[tuple[int, str], int] = {}
         self.values: dict[tuple[int, str], Value] = {}
@@ -62,7 +63,7 @@ class States:
     def of_port(self, port: Port, sizes: Sequence[int], varying: Sequence[int]) -> Places:
         """An input of these sizes whose numbers are a state's; axes that vary may be the batch."""
         count = math.prod(sizes)
-        if sum(own for _, _, own in self.sources) + count > MOST_NUMBERS:
+        if self.end + count > MOST_NUMBERS:
             raise Unfit(
                 f"input {shown(port.name)}: possible states have more than {MOST_NUMBERS} numbers so far: "
                 "load(path, states=False) makes them inputs of the net"
@@ -76,10 +77,10 @@ class States:
 
     def source(self, kind: str, of: Any, count: int) -> int:
         """The first id of some numbers."""
-        base = (self.bases[-1] + self.sources[-1][2]) if self.bases else 0
         self.sources.append((kind, of, count))
-        self.bases.append(base)
-        return base
+        self.bases.append(self.end)
+        self.end += count
+        return self.bases[-1]
 
     def found(self, number: int) -> tuple[int, int]:
         """The source of an id, and the number's place in it."""
@@ -223,7 +224,8 @@ class States:
         Retry
             If an input that a state begins with comes back as no output.
         """
-        left, missing = dict(results), {}
+        left = dict(results)
+        missing: dict[str, set[int]] = {}
         for name, ids in self.of_input.items():
             flat = ids.reshape(-1)
             if not any(int(one) % Places.ROW in self.fed for one in flat):
@@ -239,13 +241,14 @@ class States:
                     del left[output]
                     break
             else:
-                missing[name] = {int(one) for one in fed}
+                missing[name] = set(fed)
         for output, given in list(left.items()):  # several side by side in one
-            numbers = {int(one) for one in given.row.flat} if isinstance(given, Places) else set()
+            numbers = set(given.row.flat) if isinstance(given, Places) else set()
             inside = [name for name, fed in missing.items() if fed <= numbers]
-            if len(inside) > 1 and numbers == set().union(*(missing[name] for name in inside)):
+            if inside[1:] and numbers == set().union(*(missing[name] for name in inside)):
                 del left[output]
-                missing = {name: fed for name, fed in missing.items() if name not in inside}
+                for name in inside:
+                    del missing[name]
         for name in missing:
             raise Retry(name, START)
         return left
@@ -259,7 +262,7 @@ def _alike(output: Port, port: Port) -> bool:
     return all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in sizes)
 
 
-_ENDINGS = (
+_ENDINGS = [
     "input",
     "output",
     "next",
@@ -274,7 +277,7 @@ _ENDINGS = (
     "t",
     "0",
     "1",
-)
+]
 
 
 def _stem(name: str) -> str:
