@@ -121,7 +121,10 @@ def _modeled(file: WeightsFile, sizes: Modeled) -> Net:
     starts = {key: [weights.pop(f"lstm.{key}_l{i}") for i in range(levels)] for key in ("h0", "c0")}
     net = _wired(inputs, {"lstm": LSTM(inputs, hidden, levels), "head": Linear(hidden, 1)}, 0)
     net.load_state_dict(weights)
-    net.initial_state = {f"lstm.{key[0]}": np.stack(arrays) for key, arrays in starts.items()}
+    try:
+        net.initial_state = {f"lstm.{key[0]}": np.stack(arrays) for key, arrays in starts.items()}
+    except ValueError as error:  # a number that float32 lacks
+        raise file.error(f"weights: {error}") from None
     return net
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import weight_files as wf
-from good_files import GOOD, LAYERS, NET, SIX, THING, TRAINED, program_file, program_members
+from good_files import GOOD, LAYERS, MODELED, NET, SIX, THING, TRAINED, program_file, program_members
 from mutations import in_archive, in_code, in_graph, in_json, in_words, mutated
 
 import tinyrnn as tr
@@ -255,7 +255,7 @@ KINDS = {
     "net": Kind(lambda: [_saved()], net=True),
     "architecture": Kind(lambda: [_architecture()], _described, net=True, change=in_json),
     "json": Kind(
-        lambda: [json.dumps(LAYERS).encode(), json.dumps(TRAINED).encode()],
+        lambda: [json.dumps(one).encode() for one in (LAYERS, TRAINED, MODELED)],
         net=True,
         change=in_json,
     ),

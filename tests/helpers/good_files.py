@@ -76,6 +76,13 @@ TRAINED = {
         "lin.bias": [0.5],
     },
 }
+MODELED = {  # of Neural Amp Modeler
+    "version": "0.7.0",
+    "metadata": {"gain": 0.5},
+    "architecture": "LSTM",
+    "config": {"input_size": 1, "hidden_size": 1, "num_layers": 2},
+    "weights": [0.5] * 30,
+}
 GOOD = {
     "pt": wf.pt(THING, {"0": SIX.tobytes()}),
     "safetensors": wf.safetensors(

@@ -361,6 +361,7 @@ REFUSED = [
     ),
     (modeled(1, 2, 1)[0] | {"config": {"input_size": 1, "hidden_size": 2}}, "num_layers, each an integer"),
     (modeled(1, 2, 1)[0] | {"weights": [0.5] * 40}, "got 40 numbers, expected 39 for config's sizes"),
+    (modeled(1, 2, 1)[0] | {"weights": [0.5] * 32 + [1e99] * 7}, "weights: .* a number that is not finite"),
     ({"model_data": 1, "state_dict": {}}, "expected an object model_data"),
     ({"model_data": model_data()}, "an object state_dict"),
     ({"a": 1, "b": "c"}, "holds no weights, .* its keys are a, b"),
