@@ -190,6 +190,14 @@ def test_tensors_that_are_changed_in_place(forward):
         np.testing.assert_allclose(net.eval()(x.numpy()), module(x), atol=2e-6)
 
 
+def test_steps_that_are_filled_where_the_batch_varies():
+    """PyTorch takes a slice of all rows beside each step."""
+    module, x = Written(steps_filled).eval(), floats(3, 8, 3)
+    net = tr.load(file_of(exported(module, [floats(2, 6, 3)], ({0: AUTO},))))
+    with torch.no_grad():
+        np.testing.assert_allclose(net.eval()(x.numpy()), module(x), atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("forward", "words"),
     [

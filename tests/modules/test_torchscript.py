@@ -389,6 +389,26 @@ def test_conditions_on_one_row_one_step_or_a_number(test):
         np.testing.assert_allclose(net(x.numpy()), module(x).detach().numpy(), atol=2e-6)
 
 
+class ThreeRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(x, torch.zeros(1, 3, 6))[0]
+
+
+def test_a_trace_of_so_many_rows_says_so(recwarn):
+    module, x = perturbed(ThreeRows()), floats(3, 9, 4)
+    file = file_of(torch.jit.trace(module, floats(3, 7, 4)))
+    with pytest.warns(UserWarning, match="the trace holds for its example's batch alone"):
+        net = tr.load(file)
+    np.testing.assert_allclose(net(x.numpy()), module(x).detach().numpy(), atol=2e-6)
+    recwarn.clear()
+    tr.load(file, axes="BTF")
+    assert not recwarn.list
+
+
 REFUSED = {
     "pad": ("F.pad(x, (0, 0, 0, 99 - x.size(1)))", "pad of .*follows from the number of steps"),
     "layer_norm": ("F.layer_norm(x, [x.size(1), 6])", "layer_norm of .*normalises over the steps"),
