@@ -240,6 +240,19 @@ def untyped(text, functions):
     return text
 
 
+def unread(text):
+    """Statements that import names which nothing but types reads, each with the names that are left."""
+    tree = ast.parse(text)
+    types = (one.annotation for one in ast.walk(tree) if isinstance(one, ast.AnnAssign))
+    of_types = {id(one) for kind in types for one in ast.walk(kind)}
+    read = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and id(one) not in of_types}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            left = [ast.unparse(one) for one in node.names if (one.asname or one.name) in read]
+            if len(left) < len(node.names):
+                yield node, left
+
+
 def lean(text, *seen):
     """The text of a module without comments and unseen docstrings, and in packages inside without types.
 
@@ -262,6 +275,9 @@ def lean(text, *seen):
             lines[first.lineno - 1 : first.end_lineno] = ["\n"] * (first.end_lineno - first.lineno + 1)
             if alone:
                 lines[first.lineno - 1] = " " * first.col_offset + "...\n"
+    for node, left in () if any(seen) else unread("".join(lines)):
+        kept = f"from {node.module} import {', '.join(left)}\n" if left else "\n"
+        lines[node.lineno - 1 : node.end_lineno] = [kept] + ["\n"] * (node.end_lineno - node.lineno)
     return "".join(lines)
 
 
