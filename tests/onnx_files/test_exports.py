@@ -765,7 +765,7 @@ def test_a_state_is_the_input_whose_shape_one_output_has(tmp_path):
 
 
 def test_states_side_by_side_in_one_output(tmp_path):
-    """As in the PyTorch version of DTLN: each layer's states are inputs, one output has all."""
+    """The PyTorch version of DTLN takes the states of each layer as inputs and gives all as one output."""
 
     def forward(m, x, h1, c1, h2, c2):
         y, (h1, c1) = m.first(x, (h1, c1))
