@@ -274,7 +274,7 @@ def test_what_cannot_be() -> None:
 
 
 def test_many_loops_within_each_other_take_no_long_time() -> None:
-    """In seconds of the processor: they took the square of their number, 8 and 18 for as many."""
+    """Seconds of the processor; with the square of their number it would be 8 and 18."""
     for fits in (True, False):
         before = [tr.Feedback(3) for _ in range(1600)]
         x = value = tr.Input(3)

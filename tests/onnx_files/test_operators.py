@@ -283,6 +283,7 @@ CASES = {
     ),
     "LayerNormalization two": one("LayerNormalization", numbers(4, 6), axis=1),
     "InstanceNormalization": one("InstanceNormalization", V4[:, 0], V4[:, 0]),
+    "InstanceNormalization of one number": one("InstanceNormalization", V4[:, 0], V4[:, 0], frame=(4, 1)),
     "GroupNormalization": one("GroupNormalization", V4[:, 0], V4[:, 0], opset=21, num_groups=2),
 }
 
