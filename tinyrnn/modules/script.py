@@ -1,8 +1,7 @@
-"""Nets of TorchScript's archives, traced or scripted: the text of their code becomes a record.
+"""Nets of TorchScript's archives, traced or scripted: a walk through the text of their code makes a record.
 
-Nothing runs: the text is parsed as Python's and walked through, each value being a number, a list or the name
-of a tensor, whose shape follows by `shapes.SHAPES`. Sizes that the file does not tell are tried: where they
-clash with those of weights, the latter hold.
+Nothing runs. Sizes that the file does not tell are tried: where they clash with those of weights, the latter
+hold.
 """
 
 from __future__ import annotations
