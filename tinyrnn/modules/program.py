@@ -590,7 +590,10 @@ class Program(Source):
                 certain.add(doubt)
             if one is None or other is None:
                 certain.add(doubt if one or other else None)
-                one = other = one or other or [tuple(n * (1 + (n == size)) for n in a) for a in made]
+                twice = [tuple(n * (1 + (n == size)) for n in a) for a in made]
+                one = other = one or other or twice
+                if one is twice and varying.isdisjoint(slots):
+                    one = made
             elif one != other and doubt is None:
                 doubt = i
             if varying.isdisjoint(slots):
