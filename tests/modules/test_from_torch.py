@@ -762,7 +762,7 @@ def test_a_mask_with_the_batch_first_beside_steps_first():
 
 @pytest.mark.filterwarnings("ignore:To copy construct")
 def test_copies_of_inputs_are_inputs():
-    """`as_tensor` and `tensor` copy numbers; `new_tensor` makes a constant of some."""
+    """Numbers that `as_tensor` and `tensor` copy are no constants; those of `new_tensor` are."""
 
     def forward(self, x):
         return self.rnn(torch.as_tensor(x, dtype=torch.float))[0] * torch.tensor(x[..., :1]) + x.new_tensor(

@@ -255,7 +255,7 @@ def named(names: str, entry: Entry) -> dict[str, Entry]:
 
 
 def operand(call: Made, one: Any) -> Any:
-    """What arithmetic reads: a value, a tensor or a number; indices become numbers by a table."""
+    """An operand of arithmetic; indices become numbers by a table."""
     if isinstance(one, (bool, int, float)):
         return Known(np.array(max(one, LOWEST), np.float32))
     root = one.value if isinstance(one, Symbol) and not isinstance(one, Unfinished) else None
