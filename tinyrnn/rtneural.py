@@ -123,7 +123,7 @@ def _modeled(file: WeightsFile, sizes: Modeled) -> Net:
     net.load_state_dict(weights)
     try:
         net.initial_state = {f"lstm.{key[0]}": np.stack(arrays) for key, arrays in starts.items()}
-    except ValueError as error:  # a number that float32 lacks
+    except ValueError as error:
         raise file.error(f"weights: {error}") from None
     return net
 

@@ -65,6 +65,7 @@ def test_the_good_one_is_good(tmp_path):
 # ---- architectures ---------------------------------------------------------------------------------------
 
 DEEP = "[" * 100_000
+LONG = "a" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,10 @@ DEEP = "[" * 100_000
         (row(dense(activation="mine")), r"layer d \(Dense\): the activation mine is not known"),
         (row(dense(activation=[1])), "expected a name"),
         (row(dense(units=-1)), "units is -1"),
+        (
+            row({**dense(equation=f"{LONG},{LONG}->a"), "class_name": "EinsumDense"}),
+            "expected the last axes",
+        ),
         (row(dense(units=True)), "units is True"),
         (row(dense(units=10**12)), r"units is 1000000000000"),
         (row(dense(units=5)), r"kernel has shape \(3, 2\), expected \(3, 5\)"),

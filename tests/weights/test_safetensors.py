@@ -152,6 +152,7 @@ DATA = bytes(24)
         (wf.safetensors({"w": entry()}, DATA[:-1]), ["tensors end at"]),
         (wf.safetensors({"__metadata__": {"a": 1}}), ["__metadata__"]),
         (wf.safetensors({"__metadata__": ["a"]}), ["__metadata__"]),
+        (wf.safetensors({"__metadata__": dict.fromkeys(map(str, range(40_000)), "w"), "w": 0}), ["40001"]),
         (wf.safetensors({"w\x1b[2J": 3}), [r"w\x1b[2J"]),
         (wf.safetensors({"n" * 2000: entry()}, DATA), ["2000 characters"]),
     ],

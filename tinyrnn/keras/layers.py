@@ -71,12 +71,12 @@ def dense(call: Call) -> Seen:
 
 
 def einsum_dense(call: Call) -> Seen:
-    """EinsumDense: a matrix times the last axes of a frame."""
+    """EinsumDense: a matrix times the last axes."""
     x, text = call.x, str(call.get("equation"))
-    found = re.fullmatch(r"(.*?)(\w+),\2(\w+)->\1\3", text)
+    found = re.fullmatch(r"(.*?)(\w+),\2(\w+)->\1\3", text) if len(text) < 60 else None
     count, news = (len(found[2]), len(found[3])) if found else (9, 0)
     if found is None or count > len(x.shape) or found[1] not in ("...", text[: x.rank - count]):
-        raise Unfit(f"equation is {shown(text, 60)}, expected a kernel of the last axes: abx,xy->aby")
+        raise Unfit(f"equation is {shown(text, 60)}, expected the last axes: abx,xy->aby")
     frame = x.shape[:-count]
     kernel = call.array("kernel", (*x.shape[-count:], *[None] * news))
     bias = np.broadcast_to(call.array("bias"), kernel.shape[count:]) if call.get("bias_axes") else None

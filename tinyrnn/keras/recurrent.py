@@ -77,16 +77,15 @@ def cell_of(call: Call, entry: Entry, place: str, inputs: int) -> Cell:
         options[ours] = gate_of(default if is_cudnn else entry.get(theirs, default), call.builder.major)
 
     def gates(array: Array) -> Array:
-        """The gates' rows in PyTorch's order, of (..., gates * units); cuDNN's matrices have them as rows."""
-        parts, has_rows = np.split(array, count, -1), is_cudnn and array.ndim > 1
+        """The gates' rows in PyTorch's order, of (..., gates * units)."""
+        parts, has_rows = np.split(array, count, -1), is_cudnn and array.ndim > 1  # cuDNN's matrices
         return np.concatenate([parts[i].reshape(units, -1) if has_rows else parts[i].T for i in order])
 
     tensors = {"weight_ih": gates(kernel), "weight_hh": gates(recurrent)}
     reset_after = is_cudnn
     if with_bias:
         bias = inner.array("bias", None, place)
-        if is_cudnn and bias.shape == (2 * count * units,):
-            bias = bias.reshape(2, -1)
+        bias = bias.reshape(2, -1) if is_cudnn else bias
         reset_after = bias.ndim == 2
         both = (2, count * units)
         wanted = both if is_cudnn or (name == "GRU" and entry.get("reset_after", reset_after)) else both[1:]
@@ -179,8 +178,8 @@ def run_both(call: Call, value: Value, one: Way, other: Way, mask: Value | None)
         return forward, run_one(call, other.cells, value, other.starts, True, mask)
 
     def make() -> Any:
-        pairs = {name: (one, b.options[name]) for name, one in a.options.items()}
-        options = {name: pair if pair[0] != pair[1] else pair[0] for name, pair in pairs.items()}
+        own, other = a.options, b.options
+        options = {key: one if one == other[key] else (one, other[key]) for key, one in own.items()}
         layer = a.kind(a.inputs, a.units, bidirectional=True, **options)
         tensors = {f"{name}_l0": array for name, array in a.tensors.items()}
         tensors |= {f"{name}_l0_reverse": array for name, array in b.tensors.items()}

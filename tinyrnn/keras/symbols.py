@@ -318,7 +318,7 @@ class Call:
         return found
 
     def dense(self, x: Seen, kernel: Array, bias: Array | None, key: str = "") -> Seen:
-        """A matrix (inputs, outputs) times the numbers along the last axis; it may come as more axes."""
+        """A matrix (inputs, outputs), in any axes, times the numbers along the last axis."""
         matrix = kernel.reshape(x.shape[-1], -1)
         tensors = {"weight": matrix.T} if bias is None else {"weight": matrix.T, "bias": bias.reshape(-1)}
         layer = lambda: weighted(Linear(*matrix.shape, bias=bias is not None), **tensors)  # noqa: E731

@@ -55,7 +55,7 @@ class Parts:
     def weights(self, value: object, key: str | None) -> list[tuple[str, View]]:
         """The names and tensors of the weights; `key` is that of `load_weights`."""
         path = key or ""
-        if type(value) is Object and self._of(value) is None:  # its model may be among its attributes
+        if type(value) is Object and self._of(value) is None:  # as of fastai's Learner
             attributes = value.attributes()
             value = attributes if self._with_sets({0: attributes}) else value
         if key is not None:

@@ -88,10 +88,10 @@ def read(reader: Reader, key: str | None) -> Contents:
     header = parse(reader, reader.read(8, length, "the header"))
     metadata = header.pop("__metadata__", None)
     metadata = {} if metadata is None else metadata  # null, as MLX writes it
-    if len(header) > MAX_TENSORS:
-        raise reader.error(f"got {len(header)} tensors, expected at most {MAX_TENSORS}")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise reader.error("__metadata__: expected an object that maps strings to strings")
+    if (count := len(header) + len(metadata)) > MAX_TENSORS:
+        raise reader.error(f"got {count} tensors, expected at most {MAX_TENSORS}")
     begin = 8 + length
     tensors, spans = [], []
     for name, entry in header.items():
