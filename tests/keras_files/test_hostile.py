@@ -93,6 +93,13 @@ LONG = "a" * 100_000
             row({**dense(equation=f"{LONG},{LONG}->a"), "class_name": "EinsumDense"}),
             "expected the last axes",
         ),
+        (
+            row(
+                {"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [None, 4, 3]}},
+                {"class_name": "UpSampling1D", "config": {"name": "u", "size": 2**20}},
+            ),
+            r"layer u \(UpSampling1D\): size is 1048576, expected at most 1024",
+        ),
         (row(dense(units=True)), "units is True"),
         (row(dense(units=10**12)), r"units is 1000000000000"),
         (row(dense(units=5)), r"kernel has shape \(3, 2\), expected \(3, 5\)"),

@@ -333,5 +333,7 @@ def up_sampling(call: Call) -> Seen:
     """UpSampling1D, over all steps at once."""
     x, count = call.padded, call.whole("size", 2)
     axes_of(call, x, 1)
+    if count > 1024:
+        raise Unfit(f"size is {count}, expected at most 1024")
     x = x.framed()
     return x.new(reframed(concat([x.last()] * count), (x.shape[0] * count, x.shape[1])))
