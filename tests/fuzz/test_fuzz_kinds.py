@@ -17,6 +17,7 @@ needs_atheris = pytest.mark.skipif(
 )
 
 
+@pytest.mark.filterwarnings("ignore:load. PyTorch runs this program")
 @pytest.mark.parametrize("kind", KINDS)
 def test_seeds_are_sound_and_mutations_are_harmless(kind):
     if KINDS[kind].needs:
