@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +24,14 @@ WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, As
 
 class Unfit(ValueError):
     """A part of a file that is no part of a net of tinyrnn: the message says what is in the way."""
+
+
+def warn(text: str) -> None:
+    """Warn of an import, at the line that called tinyrnn."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("tinyrnn."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 class CodedArray:

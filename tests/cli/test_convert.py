@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from good_files import PROGRAMS
 from onnx_files import MODELS, needs_models
 
 import tinyrnn as tr
@@ -56,6 +59,16 @@ def test_what_is_wrong_is_one_line(argv, status, words, capsys):
     assert cli.main(argv) == status
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default:load")
+def test_a_warning_is_one_line_and_axes_may_be_told(capsys):
+    Path("net.pt2").write_bytes(PROGRAMS["heads/file"].tobytes())
+    assert cli.main(["convert", "net.pt2", "net.safetensors"]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("tinyrnn: warning: load: ") and error.count("\n") == 1 and 'axes="BTF"' in error
+    assert cli.main(["convert", "net.pt2", "other.safetensors", "--bind", "axes=BTF"]) == 0
+    assert not capsys.readouterr().err
 
 
 @needs_models

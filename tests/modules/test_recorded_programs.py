@@ -221,6 +221,13 @@ def test_writes_into_tensors_are_followed_or_refused():
     refused(changed(graph_module__signature__output_specs=outputs), "buffer_mutation", "states as inputs")
 
 
+@pytest.mark.filterwarnings("default:load")
+def test_a_warning_names_the_line_that_calls():
+    with pytest.warns(UserWarning, match=r"x.shape\[1\] == 6 alone") as caught:
+        tr.load(io.BytesIO(PROGRAMS["heads/file"].tobytes()))
+    assert caught[0].filename == __file__
+
+
 def test_axes_may_be_told():
     file = PROGRAMS["heads/file"].tobytes()
     net = tr.load(io.BytesIO(file), axes="BTF")

@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -19,7 +20,7 @@ from typing import Any, NoReturn, TextIO
 import tinyrnn as tr
 from tinyrnn._core import isa_problem
 from tinyrnn.attributes import nearest
-from tinyrnn.cli.console import STDOUT, UsageError, named, one_line
+from tinyrnn.cli.console import STDOUT, UsageError, named, note, one_line
 from tinyrnn.cli.options import RAW, RAW_OUTPUT, binding, positive
 from tinyrnn.formats import SMALLER
 from tinyrnn.weights.spec import explain_address
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(argv: Sequence[str] | None) -> int:
-    """Run one command; a failure becomes one line and a status."""
+    """Run one command; a failure becomes one line and a status, a warning one line."""
     problem: Exception
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  None where the shell closed it
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -64,7 +65,9 @@ def _answer(argv: Sequence[str] | None) -> int:
             if isa_problem is not None:
                 raise UsageError(isa_problem)
             args = make_parser().parse_args(sys.argv[1:] or ["--help"] if argv is None else argv)
-            import_module(f"{__name__}.{args.command}").command(args)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: note(f"tinyrnn: warning: {message}")
+                import_module(f"{__name__}.{args.command}").command(args)
             return 0
         finally:
             with named(STDOUT):
@@ -195,7 +198,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=NUMBER",
-        help="a number for an input or a size of an ONNX file, such as sr=16000; may be repeated",
+        help="a number for an input or a size, such as sr=16000, or axes=BTF of a PyTorch file; repeatable",
     )
     file = _Parser(add_help=False, parents=[bound])
     file.add_argument("--key", help="part of a PyTorch checkpoint that holds the weights, such as generator")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import tinyrnn as tr
 from tinyrnn.cli.console import UsageError
@@ -25,8 +26,8 @@ def open_model(args: Namespace) -> tr.Net:
         return _layer(args, file)
 
 
-def bindings(args: Namespace) -> dict[str, float]:
-    """The numbers of ``--bind``, by name."""
+def bindings(args: Namespace) -> dict[str, Any]:
+    """The numbers and axes of ``--bind``, by name."""
     found = dict(args.bind)
     if len(found) < len(args.bind):
         raise UsageError("--bind: got a name twice, expected each once")

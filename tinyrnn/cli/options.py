@@ -25,15 +25,17 @@ def positive(text: str) -> int:
     return natural(text, 1)
 
 
-def binding(text: str) -> tuple[str, float]:
-    """A name and a number, such as ``sr=16000``."""
+def binding(text: str) -> tuple[str, float | str]:
+    """A name and a number, such as ``sr=16000``; or axes of the first input, ``axes=BTF``."""
     name, equals, given = text.partition("=")
+    if name == "axes":
+        return name, given
     try:
         number = float(given)
     except ValueError:
         number = math.nan
     if not (name.isidentifier() and equals and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=NUMBER, such as sr=16000")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=NUMBER, such as sr=16000, or axes=BTF")
     return name, int(number) if number.is_integer() else number
 
 

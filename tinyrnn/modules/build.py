@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from tinyrnn.arguments import check_float
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph
-from tinyrnn.importing import WRONG, CodedArray, Unfit
+from tinyrnn.importing import WRONG, CodedArray, Unfit, warn
 from tinyrnn.modules.functions import (
     CELLS,
     FUNCTIONS,
@@ -363,14 +362,11 @@ class Search:
                         and (still or (len(port.tensor.shape) == 3 and (best or 0) > 0))
                     ):
                         shape = tuple(port.tensor.shape[1:])
-                        warnings.warn(
-                            f"{error}; so the net has no steps, but frames of {shape}", stacklevel=3
-                        )
+                        warn(f"{error}; so the net has no steps, but frames of {shape}")
                     if self.source.padding == 2:
-                        warnings.warn(
+                        warn(
                             "from_torch: the module's numbers at a row's end depend on padding: "
-                            "the net has those of each row alone",
-                            stacklevel=3,
+                            "the net has those of each row alone"
                         )
                     return net
                 except Retry as found:
@@ -586,10 +582,9 @@ class _Attempt:
         """Warn of a loop over an axis that is none of time: it was not rolled."""
         axes = [axis for one in self.axes for axis in one[1 : max(len(one) - 1, 2)] if is_frame(axis)]
         for where, count in self.by_number({math.prod(atom.sizes[0] for atom in axis) for axis in axes})[:1]:
-            warnings.warn(
+            warn(
                 f"from_torch: {where}: a loop over {count} steps became layers of each step, as its steps "
-                f"are not alike: the net takes {count} steps, no more and no fewer",
-                stacklevel=4,
+                f"are not alike: the net takes {count} steps, no more and no fewer"
             )
 
     def by_number(self, sizes: set[int]) -> list[tuple[str, int]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from tinyrnn import ops
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import Unfit, warn, weighted
 from tinyrnn.layers import Linear
 from tinyrnn.onnx.steps import number_of_step
 from tinyrnn.onnx.symbols import BATCH, Atom, Axis, Known, Symbol, constant, part, reframed
@@ -64,10 +63,9 @@ def _value(site: Any, where: str, rows: Any, like: Value) -> Value:
             "a constant has other numbers for each step, expected the first rows of a parameter or buffer"
         )
     if len(table) > MOST_ROWS:
-        warnings.warn(
+        warn(
             f"from_torch: {where}: of a table of {len(table)} positions the net has {MOST_ROWS}: what it "
-            "computes of later steps is NaN",
-            stacklevel=2,
+            "computes of later steps is NaN"
         )
         table = table[:MOST_ROWS]
     places = constant(np.arange(1, len(table) + 1, dtype=np.float32), like)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ import numpy as np
 
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
-from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.importing import WRONG, Unfit, warn
 from tinyrnn.modules.build import Port, Search, Source, letters_of, ports_of
 from tinyrnn.modules.functions import FUNCTIONS, KINDS, UNKNOWN, Made, Site
 from tinyrnn.modules.recorder import LIKE, MOST_OPS, Given, Op, Record, Ref, flat, function, mapped, refs
@@ -536,10 +535,9 @@ class Program(Source):
         bounds = (one for one in self.guards if " == " not in one)
         found += (re.sub(r"L\['(\w+)'\]\.size\(\)", r"\1.shape", one) for one in bounds)
         if found:
-            warnings.warn(
+            warn(
                 f"load: PyTorch runs this program where {', '.join(found)} alone; the net takes other sizes, "
-                'too. If the module asks for none of them, axes="BTF" says so; tinyrnn.verify compares both',
-                stacklevel=5,
+                'too. If the module asks for none of them, axes="BTF" says so; tinyrnn.verify compares both'
             )
 
     def holding(self, kind: str, size: int, axes: list[list[Axis]]) -> Node | None:

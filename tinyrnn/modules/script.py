@@ -9,13 +9,12 @@ from __future__ import annotations
 import ast
 import math
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tinyrnn.errors import LoadError
-from tinyrnn.importing import WRONG, Unfit
+from tinyrnn.importing import WRONG, Unfit, warn
 from tinyrnn.modules import program
 from tinyrnn.modules.build import MOST_COMPARED, Port, Search
 from tinyrnn.modules.code import functions_of
@@ -354,19 +353,17 @@ class Script(Walk):
     def remark(self, bounded: bool = True) -> None:
         """Warn of sizes that may be others; and, if ``bounded``, of a batch that is the trace's."""
         if BATCH in self.kinds_fixed and bounded:
-            warnings.warn(
+            warn(
                 'load: the trace holds for its example\'s batch alone; the net takes others, too: axes="BTF" '
-                "says so",
-                stacklevel=4,
+                "says so"
             )
         for name, shape in zip(self.inputs, self.known_shapes(), strict=True):
             for place, hint in enumerate(self.hinted[name]):
                 if len(self.doubts.get(hint, ())) > 1:
                     told = tuple(None if size in PRIMES else size for size in shape)
-                    warnings.warn(
+                    warn(
                         f"load: axis {place} of {shown(name)} has the size {shape[place]}; the file allows "
-                        f'{self.doubts[hint]}: tell another, shapes={{"{shown(name)}": {told}}}',
-                        stacklevel=4,
+                        f'{self.doubts[hint]}: tell another, shapes={{"{shown(name)}": {told}}}'
                     )
 
 
