@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 from folders import DOCS
 from keras_files import agrees, keras3, numbers, randomised
 
+import tinyrnn as tr
 from tinyrnn.keras.layers import LAYERS, OPERATIONS
 
 keras = keras3()
@@ -448,3 +450,15 @@ def test_the_page_lists_the_layers():
     assert set(re.findall(r"`(\w+)`", found.group(1))) == set(LAYERS) | extra | cells
     found = re.search(r"<!-- operations -->(.*?)<!-- end -->", page, re.S)
     assert found is not None and set(re.findall(r"`(\w+)`", found.group(1))) == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("first", [L.Embedding(9, 4, mask_zero=True), L.Masking(), L.Conv1D(4, 2)])
+def test_masks_that_are_lengths_warn(first, tmp_path):
+    frame = () if isinstance(first, L.Embedding) else (4,)
+    model = keras.Sequential([keras.Input((None, *frame)), first, L.LSTM(3)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.save(tmp_path / "net.keras")
+        tr.load(tmp_path / "net.keras")
+    told = [one for one in caught if "masks steps by their numbers" in str(one.message)]
+    assert len(told) == (not isinstance(first, L.Conv1D)) and all(one.filename == __file__ for one in told)

@@ -16,7 +16,7 @@ import numpy as np
 from tinyrnn.attributes import brief
 from tinyrnn.errors import LoadError
 from tinyrnn.graph import Graph as Net
-from tinyrnn.importing import Unfit, weighted
+from tinyrnn.importing import Unfit, warn, weighted
 from tinyrnn.keras.config import (
     FUNCTIONAL,
     MAX_LAYERS,
@@ -596,6 +596,11 @@ def _net(builder: Builder, plan: Plan) -> Net:
             )
         outputs[name] = one.whole().last()
     counts = {str(one.label): one for one in builder.counts.values()}
+    if builder.heeded:
+        warn(
+            f"load: {shown(builder.heeded)} masks steps by their numbers, and a call is told of them: "
+            "net(x, lengths=...). Without lengths no step is left out, nor is one in front or within"
+        )
     return Net({name: one.value for name, one in builder.inputs.items()} | counts, outputs)
 
 
