@@ -206,6 +206,11 @@ def _recorded(*names: str) -> list[bytes]:
     return [(_DATA / name).read_bytes() for name in names]
 
 
+def _layered() -> bytes:
+    """A file of Flax, whose layer has the parts of another layout."""
+    return np.load(_DATA / "layouts.npz")["flax GRUCell/file"].tobytes()
+
+
 def _models() -> list[bytes]:
     return _recorded("keras/stack.keras", "keras/coder.keras", "keras/words.keras")
 
@@ -246,7 +251,7 @@ KINDS = {
         lambda: [wf.npy(wf.npy_header(), SIX.tobytes())],
         lambda data: wf.npz(("w.npy", data), method=8 * (len(data) % 2)),
     ),
-    "safetensors": Kind(lambda: [GOOD["safetensors"]]),
+    "safetensors": Kind(lambda: [GOOD["safetensors"], _layered()]),
     "header": Kind(
         lambda: [GOOD["safetensors"][8:-24]],
         lambda data: wf.safetensors(data, SIX.tobytes()),

@@ -15,6 +15,7 @@ from importlib import import_module
 
 from tinyrnn.errors import LoadError
 from tinyrnn.weights.folding import folded
+from tinyrnn.weights.layouts import adapted
 from tinyrnn.weights.spec import (
     HEAD_BYTES,
     MAX_NAME,
@@ -229,7 +230,8 @@ def _read(reader: Reader, key: str | None) -> tuple[Source, Contents]:
         names.add(tensor.name)
     if contents.net is None or contents.folds:  # a net of ours has its weights, under whatever names
         tensors, parts = folded(reader, contents.tensors)
-        contents = contents._replace(tensors=tensors, unread=[*contents.unread, *parts])
+        tensors, others = adapted(tensors, contents.metadata)
+        contents = contents._replace(tensors=tensors, unread=[*contents.unread, *parts, *others])
     return source, contents
 
 

@@ -86,8 +86,8 @@ def read(reader: Reader, key: str | None) -> Contents:
             f"{min(MAX_HEADER, reader.size - 8)}: the file is incomplete, or not safetensors"
         )
     header = parse(reader, reader.read(8, length, "the header"))
-    metadata = header.pop("__metadata__", None)
-    metadata = {} if metadata is None else metadata  # null, as MLX writes it
+    metadata = header.pop("__metadata__", {})
+    metadata = {"format": "mlx"} if metadata is None else metadata  # null, which MLX alone writes
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise reader.error("__metadata__: expected an object that maps strings to strings")
     if (count := len(header) + len(metadata)) > MAX_TENSORS:
