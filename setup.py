@@ -307,9 +307,11 @@ class small_wheel(bdist_wheel):
                     archive.writestr(member, data, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
-# What an index of packages shows: README.md up to its guides and tables, which would be 7 kB of each wheel.
-readme = Path("README.md").read_text(encoding="utf-8").partition("\n## Training\n")[0]
-readme += "\nTraining, quantising, examples and measurements: README.md and docs/ in the repository.\n"
+# What an index of packages shows: README.md up to its list of layers. The rest would be 9 kB of each wheel.
+readme, found, _ = Path("README.md").read_text(encoding="utf-8").partition("\nThere are `RNN`,")
+if not found:
+    raise SystemExit("README.md: found no list of layers, expected 'There are `RNN`': see setup.py")
+readme += "\nLayers, the command line, training, quantising, measurements: README.md in the repository.\n"
 
 setup(
     ext_modules=[core],
