@@ -192,22 +192,11 @@ def _paths(spec: Any) -> Iterator[str]:
             yield from (f"{key}.{path}" for path in _paths(child))
 
 
-# Arithmetic, whose numbers may be the steps of the example.
-_HOLDING = (
-    "add",
-    "div",
-    "floor_divide",
-    "mul",
-    "pow",
-    "remainder",
-    "rsub",
-    "sub",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "full",
-)
+# Operations on numbers that may be the steps of the example.
+_HOLDING = {
+    *("add", "div", "floor_divide", "mul", "pow", "remainder", "rsub", "sub"),
+    *("lt", "le", "gt", "ge", "full"),
+}
 _PARTS = ("select", "slice")
 # Operations that read whole numbers as places.
 _INDEXING = ("embedding", "gather", "getitem", "index_select", "take_along_dim")
@@ -507,10 +496,10 @@ class Program(Source):
                         f"input {shown(name)}: got axis {i} of any size, expected time and the batch alone"
                     )
         self.ran = axes
-        fixed = {
-            (kind, size) for kind, size, _ in self.fixed_sizes(axes) if size > 3
-        }  # smaller: of the module
+        fixed = {(kind, size) for kind, size, _ in self.fixed_sizes(axes)}
         for kind, size in sorted(fixed):
+            if size < 4:  # mostly a number of the module's own
+                continue
             if node := self.holding(kind, size, axes):
                 kinds = {TIME: "steps", BATCH: "rows"}[kind]
                 self.held = self.held or self.error(

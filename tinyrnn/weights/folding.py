@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrnn.errors import LoadError
-from tinyrnn.weights.spec import READ, Array, Reader, Tensor, shown
+from tinyrnn.weights.spec import Array, Reader, Tensor, shown
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -151,7 +151,7 @@ def folded(reader: Reader, tensors: list[Tensor]) -> tuple[list[Tensor], list[tu
             found = [named[part] for part in (stem + end for end in rule.parts) if part in named]
             if len(found) < len(rule.parts) or weight in named or not own.startswith(("weight", "bias")):
                 continue
-            if all(_is_float(part) for part in found) and rule.fits(*(part.shape for part in found)):
+            if all(part.is_float for part in found) and rule.fits(*(part.shape for part in found)):
                 shape = found[rule.shape_of].shape
                 made[name] = Tensor(weight, "float32", shape, _computed(reader, weight, rule.formula, found))
                 parts |= {part.name: f"folded into {shown(weight)}" for part in found}
@@ -161,10 +161,6 @@ def folded(reader: Reader, tensors: list[Tensor]) -> tuple[list[Tensor], list[tu
         made.get(tensor.name, tensor) for tensor in tensors if tensor.name in made or tensor.name not in parts
     ]
     return kept, [(shown(name), kind) for name, kind in parts.items()]
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.dtype in READ and READ[tensor.dtype][1] is np.float32
 
 
 def _computed(

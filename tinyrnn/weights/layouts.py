@@ -2,8 +2,8 @@
 
 The gates are PyTorch's. MLX has one tensor for all of them and a single bias, and its metadata tells; Flax
 and Burn have tensors for each gate, whose names tell, and matrices (inputs, outputs). What does not fit stays
-as it is. So does a layer of Burn that reads as many numbers as it has states: Burn may
-have written PyTorch's layout.
+as it is. So does a layer of Burn that reads as many numbers as it has states: Burn may have written PyTorch's
+layout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyrnn.weights.spec import READ, Array, Tensor, shown
+from tinyrnn.weights.spec import Array, Tensor, shown
 
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
@@ -94,7 +94,7 @@ def _layer(named: Mapping[str, Tensor], prefix: str, layout: Layout) -> list[Ten
     has_bias = any(found[2:])
     if [*map(len, found)] != (counts if has_bias else [*counts[:2], 0, 0]):
         return []
-    if any(one.dtype not in READ or READ[one.dtype][1] is not np.float32 for side in found for one in side):
+    if not all(one.is_float for side in found for one in side):
         return []
     matrices = [[one.shape[:: -1 if layout.turned else 1] for one in side] for side in found[:2]]
     if any(len(shape) != 2 for side in matrices for shape in side):

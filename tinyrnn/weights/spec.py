@@ -290,6 +290,11 @@ class Tensor(NamedTuple):
         """Bytes in memory once delivered."""
         return count_of(self.shape, bits_of(self.dtype)) * np.dtype(READ[self.dtype][1]).itemsize
 
+    @property
+    def is_float(self) -> bool:
+        """True if its numbers are delivered as float32."""
+        return self.dtype in READ and READ[self.dtype][1] is np.float32
+
     def view(self) -> Array:
         """The numbers as `array` gives them, but where that may be the file's own bytes, read-only."""
         raw = self.raw()
